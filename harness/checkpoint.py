@@ -1,0 +1,114 @@
+"""Checkpoints: one safetensors file that holds all that a run needs to go on.
+
+The header carries the JSON part (epoch, history, scalars); tensors are trained parameters,
+optimizer state, generator states, quantiser codes and the best weights so far. Nothing is pickled.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from harness.errors import UserError
+
+Tensors = dict[str, Tensor]
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON-ready state atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+        save_file(whole, name, metadata={"state": json.dumps(state)})
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    """Read what ``save_tensors`` wrote.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            state = json.loads((file.metadata() or {})["state"])
+            return {name: file.get_tensor(name) for name in file.keys()}, state  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}). Delete it to begin this run anew."
+        ) from error
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
+    """Return ``tensors`` with ``prefix.`` before every name."""
+    return {f"{prefix}.{name}": value for name, value in tensors.items()}
+
+
+def unprefixed(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
+    """Return the tensors whose name begins with ``prefix.``, without it."""
+    start = f"{prefix}."
+    return {n.removeprefix(start): v for n, v in tensors.items() if n.startswith(start)}
+
+
+def trained_tensors(model: nn.Module) -> Tensors:
+    """Return copies of all trainable parameters by name."""
+    return {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+
+
+def load_trained(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy ``tensors`` into the trainable parameters of the same names."""
+    parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    if set(parameters) != set(tensors):
+        odd = sorted(set(parameters) ^ set(tensors))[:3]
+        raise UserError(f"The saved parameters do not fit this model; they differ in {odd}.")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
+    """Return the optimizer's state as tensors named ``PARAMETER_INDEX.FIELD``."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}.{field}": torch.as_tensor(value)
+        for index, fields in state.items()
+        for field, value in fields.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """Restore what ``optimizer_tensors`` returned."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, _, field = name.partition(".")
+        state.setdefault(int(index), {})[field] = value.clone()
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def generator_tensors(generator: torch.Generator) -> Tensors:
+    """Return the states of the global generators and of ``generator``."""
+    tensors = {"global": torch.get_rng_state(), "method": generator.get_state()}
+    if torch.cuda.is_available():
+        tensors["cuda"] = torch.cuda.get_rng_state()
+    return tensors
+
+
+def load_generators(generator: torch.Generator, tensors: Mapping[str, Tensor]) -> None:
+    """Restore what ``generator_tensors`` returned."""
+    torch.set_rng_state(tensors["global"])
+    generator.set_state(tensors["method"])
+    if "cuda" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda"])

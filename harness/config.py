@@ -1,0 +1,371 @@
+"""From what was typed to one resolved, validated configuration.
+
+Values come, each over the one before, from: defaults in the classes, the method's own training
+defaults, the task's recipe, presets, the configuration file, flags. All problems are reported
+together. This module imports no torch.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+from pydantic import Field, SerializeAsAny, ValidationError
+
+from harness.cards import BACKBONES, METHODS, TASKS, BackboneCard, MethodCard, TaskCard
+from harness.errors import ConfigError, UserError, did_you_mean
+from harness.registry import Choice, Config, Registry
+
+Amp = Literal["off", "bf16"]
+
+
+class TrainConfig(Config):
+    """How a method is trained; the same loop for every method."""
+
+    epochs: int = Field(5, ge=1, description="Passes over the training rows.")
+    batch_size: int = Field(128, ge=1, description="Rows of one optimizer step.")
+    eval_batch_size: int = Field(256, ge=1, description="Rows of one evaluation batch.")
+    lr: float = Field(1e-3, gt=0, description="Peak learning rate.")
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
+    warmup: float = Field(0.06, ge=0, lt=1, description="Fraction of the steps with rising rate.")
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="How the learning rate falls after the warm-up."
+    )
+    clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm of a step.")
+    amp: Amp = Field("off", description="Automatic mixed precision: off, or bf16 autocast.")
+    grad_accum: int = Field(1, ge=1, description="Micro-batches that make up one batch.")
+    threads: int = Field(2, ge=1, description="CPU threads of one run; part of its identity.")
+
+
+class FeaturesConfig(Config):
+    """The store of frozen-backbone features."""
+
+    enabled: bool = Field(True, description="Store frozen features instead of recomputing them.")
+    max_bytes: int = Field(
+        4 * 2**30, ge=0, description="Largest store; past it features are recomputed."
+    )
+
+
+class MemoryConfig(Config):
+    """What is measured before training."""
+
+    profile: bool = Field(True, description="Measure peak memory by category before training.")
+    predict: bool = Field(True, description="Predict the peak on fake tensors beside it.")
+
+
+class Component(Config):
+    """One chosen entry of a registry with its resolved configuration."""
+
+    name: str
+    preset: str | None
+    revision: int
+    config: SerializeAsAny[Config]
+
+
+class TaskChoice(Component):
+    """A task with its dataset and recipe."""
+
+    dataset: str
+    recipe: str
+    data_dir: Path | None
+
+
+class BackboneChoice(Component):
+    """A backbone with its weights: None for the bundled ones."""
+
+    weights: str | None
+
+
+class RunConfig(Config):
+    """Everything that determines the outcome of a run."""
+
+    method: Component
+    task: TaskChoice
+    backbone: BackboneChoice
+    train: TrainConfig
+    features: FeaturesConfig
+    memory: MemoryConfig
+    seed: int = Field(ge=0)
+    device: str
+    limit: int | None
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the JSON-ready configuration."""
+        return self.model_dump(mode="json")
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What was typed; None where nothing was."""
+
+    method: str
+    task: str
+    dataset: str | None = None
+    data_dir: Path | None = None
+    recipe: str | None = None
+    backbone: str | None = None
+    weights: str | None = None
+    overrides: tuple[str, ...] = ()
+    config_file: Path | None = None
+    seed: int = 0
+    device: str = "auto"
+    amp: str | None = None
+    limit: int | None = None
+
+
+SECTIONS = ("method", "task", "backbone", "train", "features", "memory")
+Values = dict[str, dict[str, Any]]
+
+
+def resolve(request: RunRequest) -> RunConfig:
+    """Turn a request into a validated configuration.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    problems: list[str] = []
+    method = _choose(METHODS, request.method, problems)
+    task = _choose(TASKS, request.task, problems)
+    wanted = request.backbone or (task.card.backbone if task else None)
+    backbone = _choose(BACKBONES, wanted, problems) if wanted else None
+    dataset = _pick_dataset(task, request, problems)
+    recipe = _pick_recipe(task, request, problems)
+    values = _layer(request, method, task, backbone, recipe, problems)
+    sections: dict[str, Any] = {}
+    for section, config in _section_classes(method, task, backbone):
+        sections[section] = _validate(section, config, values[section], problems)
+    problems += _incompatibilities(method, task, backbone)
+    problems += _scalar_problems(request)
+    if problems or not (method and task and backbone and dataset and recipe):
+        raise ConfigError(problems)
+    return RunConfig(
+        method=_component(method, sections["method"]),
+        task=TaskChoice(
+            **dict(_component(task, sections["task"])),
+            dataset=dataset,
+            recipe=recipe,
+            data_dir=request.data_dir,
+        ),
+        backbone=BackboneChoice(
+            **dict(_component(backbone, sections["backbone"])), weights=request.weights
+        ),
+        train=sections["train"],
+        features=sections["features"],
+        memory=sections["memory"],
+        seed=request.seed,
+        device=request.device,
+        limit=request.limit,
+    )
+
+
+def _component(choice: Choice[Any], config: Config) -> Component:
+    return Component(
+        name=choice.card.name,
+        preset=choice.preset,
+        revision=choice.card.revision,
+        config=config,
+    )
+
+
+def _choose(registry: Registry[Any], text: str, problems: list[str]) -> Choice[Any] | None:
+    try:
+        return registry.choose(text)
+    except UserError as error:
+        problems.append(str(error))
+        return None
+
+
+def _pick_dataset(
+    task: Choice[TaskCard] | None, request: RunRequest, problems: list[str]
+) -> str | None:
+    if task is None:
+        return None
+    names = [d.name for d in task.card.datasets]
+    chosen = request.dataset or names[0]
+    if chosen not in names:
+        problems.append(
+            f"Unknown dataset '{chosen}' of task '{task.card.name}'.{did_you_mean(chosen, names)}"
+        )
+        return None
+    return chosen
+
+
+def _pick_recipe(
+    task: Choice[TaskCard] | None, request: RunRequest, problems: list[str]
+) -> str | None:
+    """Return the recipe: ``--recipe``, else the one of ``task@recipe``, else ``default``."""
+    if task is None:
+        return None
+    if request.recipe and task.preset and request.recipe != task.preset:
+        problems.append(
+            f"'{request.task}' and --recipe {request.recipe} name two recipes; give one."
+        )
+    chosen = request.recipe or task.preset or "default"
+    if chosen not in task.card.recipes:
+        hint = did_you_mean(chosen, task.card.recipes)
+        problems.append(f"Unknown recipe '{chosen}' of task '{task.card.name}'.{hint}")
+        return None
+    return chosen
+
+
+def _layer(
+    request: RunRequest,
+    method: Choice[MethodCard] | None,
+    task: Choice[TaskCard] | None,
+    backbone: Choice[BackboneCard] | None,
+    recipe: str | None,
+    problems: list[str],
+) -> Values:
+    """Lay the sources of values over each other, the strongest last."""
+    values: Values = {section: {} for section in SECTIONS}
+    if method:
+        values["train"].update(method.card.train)
+        values["method"].update(method.values)
+    if task and recipe:
+        _apply(values, task.card.recipes[recipe].items(), problems)
+    if backbone:
+        values["backbone"].update(backbone.values)
+    if request.config_file:
+        _apply(values, _read_file(request.config_file, problems), problems)
+    _apply(values, _read_overrides(request.overrides, problems), problems)
+    if request.amp is not None:
+        values["train"]["amp"] = request.amp
+    return values
+
+
+def _apply(values: Values, pairs: Any, problems: list[str]) -> None:
+    """Set ``section.field`` pairs; an unknown section is a problem."""
+    for path, value in pairs:
+        section, dot, field = path.partition(".")
+        if section not in SECTIONS or not dot or not field or "." in field:
+            problems.append(
+                f"'{path}' names no setting: write SECTION.FIELD, where SECTION is one of "
+                f"{', '.join(SECTIONS)}.{did_you_mean(section, SECTIONS)}"
+            )
+        else:
+            values[section][field] = value
+
+
+def _read_overrides(overrides: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, Any]]:
+    for text in overrides:
+        path, equals, raw = text.partition("=")
+        if not equals:
+            problems.append(f"'--set {text}' has no '='; write for instance --set method.bits=4.")
+            continue
+        try:
+            yield path.strip(), parse_scalar(raw)
+        except yaml.YAMLError:
+            problems.append(f"'--set {text}': the value '{raw}' is not valid YAML.")
+
+
+def parse_scalar(text: str) -> Any:
+    """Read a value as YAML does, and ``1e-3`` as the number that people mean."""
+    value = yaml.safe_load(text)
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _read_file(path: Path, problems: list[str]) -> list[tuple[str, Any]]:
+    """Read ``{section: {field: value}}`` and return ``section.field`` pairs."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        problems.append(f"Cannot read --config {path}: {error.strerror}.")
+        return []
+    except yaml.YAMLError as error:
+        problems.append(f"--config {path} is not valid YAML: {error}.")
+        return []
+    if not isinstance(content, Mapping) or not all(
+        isinstance(fields, Mapping) for fields in content.values()
+    ):
+        problems.append(
+            f"--config {path} must hold sections with fields, for instance 'train: {{lr: 0.001}}'."
+        )
+        return []
+    return [
+        (f"{section}.{field}", parse_scalar(value) if isinstance(value, str) else value)
+        for section, fields in content.items()
+        for field, value in fields.items()
+    ]
+
+
+def _section_classes(
+    method: Choice[MethodCard] | None,
+    task: Choice[TaskCard] | None,
+    backbone: Choice[BackboneCard] | None,
+) -> Iterator[tuple[str, type[Config]]]:
+    for section, choice in (("method", method), ("task", task), ("backbone", backbone)):
+        if choice:
+            yield section, choice.card.config
+    yield from (("train", TrainConfig), ("features", FeaturesConfig), ("memory", MemoryConfig))
+
+
+def _validate(
+    section: str, config: type[Config], values: Mapping[str, Any], problems: list[str]
+) -> Config | None:
+    """Build ``config`` and turn pydantic's errors into sentences that quote what was typed."""
+    try:
+        return config(**values)
+    except ValidationError as error:
+        problems += [_sentence(section, config, values, item) for item in error.errors()]
+        return None
+
+
+def _sentence(
+    section: str, config: type[Config], values: Mapping[str, Any], item: Mapping[str, Any]
+) -> str:
+    field = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        return f"Unknown field '{section}.{field}'.{did_you_mean(field, config.model_fields)}"
+    message = item["msg"].removeprefix("Value error, ")
+    if not field:
+        return f"{section}: {message.rstrip('.')}."
+    typed = values.get(str(item["loc"][0]), item["input"])
+    info = config.model_fields.get(str(item["loc"][0]))
+    choices = get_args(info.annotation) if info and item["type"] == "literal_error" else ()
+    hint = did_you_mean(str(typed), map(str, choices)) if choices else ""
+    return f"{section}.{field}={typed}: {message.rstrip('.')}.{hint}"
+
+
+def _incompatibilities(
+    method: Choice[MethodCard] | None,
+    task: Choice[TaskCard] | None,
+    backbone: Choice[BackboneCard] | None,
+) -> Iterator[str]:
+    """Yield why a method or task cannot go with a backbone, before anything is loaded."""
+    if backbone is None:
+        return
+    name = backbone.card.name
+    if method:
+        missing = sorted(method.card.requires - backbone.card.provides)
+        if missing:
+            yield (
+                f"Method '{method.card.name}' needs {_join(missing)}, which backbone '{name}' "
+                f"does not provide (it provides {_join(sorted(backbone.card.provides))})."
+            )
+    if task:
+        unread = [m for m in task.card.modalities if m not in backbone.card.modalities]
+        if unread:
+            yield (
+                f"Task '{task.card.name}' needs a backbone that reads {_join(unread)}; '{name}' "
+                f"reads {_join(list(backbone.card.modalities))}."
+            )
+
+
+def _join(names: list[str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+def _scalar_problems(request: RunRequest) -> Iterator[str]:
+    if request.seed < 0:
+        yield f"--seed {request.seed}: a seed is 0 or more."
+    if request.limit is not None and request.limit < 1:
+        yield f"--limit {request.limit}: at least 1 row."
+    kind, _, index = request.device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
+        yield f"--device '{request.device}': write auto, cpu, cuda or cuda:INDEX."

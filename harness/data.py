@@ -1,0 +1,105 @@
+"""Splits bound to a backbone: from row numbers to batches on a device."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.backbones.base import Backbone, Inputs
+from methods.base import Batch
+from tasks.base import Split, TaskData, to_tensors
+
+
+class Examples:
+    """All splits of a dataset as a backbone reads them.
+
+    Strings are tokenised once, so every batch is padded to the dataset's longest; images are
+    converted batch by batch.
+
+    Args:
+        data: the dataset.
+        backbone: gives the processors.
+        device: where batches go.
+    """
+
+    def __init__(self, data: TaskData, backbone: Backbone, device: torch.device) -> None:
+        self.data = data
+        self.device = device
+        self.processors = backbone.processors()
+        self._texts: dict[str, Inputs] = {}
+        if "text" in data.units:
+            table = data.units["text"]
+            self._texts["text"] = self.processors["text"](table.take(np.arange(len(table))))
+
+    def split(self, name: str) -> Split:
+        """Return the rows of split ``name``."""
+        return self.data.splits[name]
+
+    def unit_inputs(self, modality: str, units: np.ndarray) -> dict[str, Tensor]:
+        """Return the inputs of one modality for the given units (int64 positions)."""
+        if modality in self._texts:
+            index = torch.from_numpy(units)
+            inputs: Inputs = {k: v[index] for k, v in self._texts[modality].items()}
+        else:
+            inputs = self.processors[modality](self.data.units[modality].take(units))
+        return {name: move(value, self.device) for name, value in inputs.items()}
+
+    def targets(self, split: str, rows: np.ndarray) -> dict[str, Tensor]:
+        """Return the targets of ``rows``."""
+        tensors = to_tensors(self.split(split).targets, rows)
+        return {name: move(value, self.device) for name, value in tensors.items()}
+
+    def batch(self, split: str, rows: np.ndarray, *, inputs: bool = True) -> Batch:
+        """Return ``rows`` of a split; without ``inputs`` only their targets."""
+        merged: dict[str, Tensor] = {}
+        if inputs:
+            for modality, units in self.split(split).units.items():
+                merged.update(self.unit_inputs(modality, units[rows]))
+        return Batch(merged, self.targets(split, rows), torch.from_numpy(rows))
+
+
+def move(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return ``tensor`` on ``device``, copied asynchronously from pinned memory on CUDA."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of the training rows: a function of seed and epoch alone.
+
+    Args:
+        rows: number of training rows.
+        batch_size: rows of one step; the last, incomplete batch of an epoch is dropped unless it
+            is the only one.
+        seed: the run's seed.
+    """
+
+    rows: int
+    batch_size: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of one epoch."""
+        return max(1, self.rows // self.batch_size)
+
+    def epoch(self, epoch: int) -> Iterator[np.ndarray]:
+        """Yield the row numbers of each step of ``epoch``."""
+        permutation = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
+        for step in range(self.steps):
+            yield permutation[step * self.batch_size : (step + 1) * self.batch_size]
+
+
+def sequential(rows: int, batch_size: int) -> Iterator[np.ndarray]:
+    """Yield all rows in order, ``batch_size`` at a time."""
+    for start in range(0, rows, batch_size):
+        yield np.arange(start, min(start + batch_size, rows))
+
+
+def used_units(splits: Mapping[str, Split], modality: str) -> np.ndarray:
+    """Return the sorted distinct units of a modality that any split reads."""
+    return np.unique(np.concatenate([s.units[modality] for s in splits.values()]))

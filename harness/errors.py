@@ -1,0 +1,54 @@
+"""Errors that the command line turns into one clear message and an exit code.
+
+Exit codes: 0 done, 2 the request is wrong, 3 a run ended in oom/diverged/failed, 130 interrupted.
+"""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """The request is wrong: the message quotes what was typed, states the rule and the way out."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """Several problems of one request, reported together.
+
+    Args:
+        problems: one complete sentence each.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        if len(self.problems) == 1:
+            text = self.problems[0]
+        else:
+            lines = "\n".join(f"  {i}. {p}" for i, p in enumerate(self.problems, 1))
+            text = f"{len(self.problems)} problems:\n{lines}"
+        super().__init__(text)
+
+
+class RunError(Exception):
+    """A run that had begun could not end; its Record says why.
+
+    Args:
+        status: the Record's status, for instance ``"diverged"``.
+        message: what happened, for the Record's ``error`` field.
+    """
+
+    exit_code = 3
+
+    def __init__(self, status: str, message: str) -> None:
+        self.status = status
+        super().__init__(message)
+
+
+def did_you_mean(typed: str, choices: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` or the list of choices, ready to append to a message."""
+    known = sorted(choices)
+    close = get_close_matches(typed, known, n=2, cutoff=0.5)
+    if close:
+        return " Did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
+    return f" Known: {', '.join(known)}." if known else ""

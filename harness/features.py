@@ -1,0 +1,276 @@
+"""The store of frozen-backbone features.
+
+A side method's backbone gives the same states in every epoch, so they are computed once and kept
+in memory-mapped files. Streams with a modality of their own are stored by unit (4,000 images,
+not 38,575 questions); streams made of other streams are stored by row. Entries are named by a
+hash of everything that they depend on.
+"""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.backbones.base import StreamSpec, StreamState, Tap
+from harness.data import Examples, move, sequential, used_units
+from harness.record import content_hash, write_atomic
+from methods.base import SideMethod, States
+
+CHUNK = 256
+Autocast = Callable[[], AbstractContextManager[Any]]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Stored states of one stream, one row a unit.
+
+    Attributes:
+        tensors: by part (``output``, ``tap0`` ...), [units, ...], memory-mapped.
+        layout: what is needed to build a state again.
+    """
+
+    tensors: Mapping[str, Tensor]
+    layout: Mapping[str, Any]
+
+    def state(
+        self, index: Tensor, spec: StreamSpec, method: SideMethod, device: torch.device
+    ) -> StreamState:
+        """Return the state of the units at ``index`` ([B] long) on ``device``."""
+        parts = {name: move(tensor[index], device) for name, tensor in self.tensors.items()}
+        mask = parts.get("mask")
+        taps = tuple(
+            Tap(parts[f"tap{i}"], t["layout"], mask, _pair(t["grid"]), t["stride"])
+            for i, t in enumerate(self.layout["taps"])
+        )
+        output = parts["output"]
+        salient = method.backbone.select_salient(spec.name, output, mask)
+        return StreamState(output=output, mask=mask, salient=salient, taps=taps)
+
+
+class FeatureStore:
+    """Frozen states of every split of one run.
+
+    Args:
+        folder: where entries live; shared by the runs of one output folder.
+        max_bytes: largest total size of the entries in ``folder``.
+        method: the side method whose frozen backbone is stored.
+        examples: the data.
+        autocast: the context of the backbone's computation.
+        key: everything else that features depend on (weights, data, threads, precision).
+
+    Attributes:
+        seconds: time spent on filling.
+        reason: why the store is not used, where it is not.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        max_bytes: int,
+        method: SideMethod,
+        examples: Examples,
+        autocast: Autocast,
+        key: Mapping[str, Any],
+    ) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+        self.method = method
+        self.examples = examples
+        self.autocast = autocast
+        self.key = dict(key)
+        self.seconds = 0.0
+        self.reason: str | None = None
+        self._entries: dict[str, Entry] = {}
+        self._open_scopes: dict[tuple[str, str], str] = {}
+        splits = examples.data.splits
+        self._positions = {
+            m: _positions(used_units(splits, m), len(examples.data.units[m]))
+            for m in examples.data.units
+        }
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the entries that this run has open."""
+        return sum(t.nbytes for e in self._entries.values() for t in e.tensors.values())
+
+    def states(self, split: str, rows: np.ndarray) -> States:
+        """Return the frozen states of ``rows``, filling the store where it is empty."""
+        states: States = {}
+        for spec in self.method.specs:
+            entry = self._entry(spec, split)
+            index = torch.from_numpy(self._index(spec, split, rows))
+            states[spec.name] = entry.state(index, spec, self.method, self.examples.device)
+        return states
+
+    def fits(self) -> bool:
+        """Return whether one full set of entries stays within ``max_bytes``; sets ``reason``."""
+        needed = 0
+        for spec in self.method.specs:
+            sample, _ = self._compute(spec, "train", np.arange(1))
+            size = sum(tensor.nbytes for tensor in sample.values())
+            needed += size * sum(self._count(spec, s) for s in self._scopes(spec))
+        if needed > self.max_bytes:
+            self.reason = f"features need {needed} bytes, features.max_bytes is {self.max_bytes}"
+        return self.reason is None
+
+    def _scopes(self, spec: StreamSpec) -> Sequence[str]:
+        return ["units"] if _by_unit(spec) else list(self.examples.data.splits)
+
+    def _count(self, spec: StreamSpec, split: str) -> int:
+        if _by_unit(spec):
+            return len(used_units(self.examples.data.splits, str(spec.modality)))
+        return len(self.examples.split(split))
+
+    def _index(self, spec: StreamSpec, split: str, rows: np.ndarray) -> np.ndarray:
+        if not _by_unit(spec):
+            return rows
+        modality = str(spec.modality)
+        return self._positions[modality][self.examples.split(split).units[modality][rows]]
+
+    def _entry(self, spec: StreamSpec, split: str) -> Entry:
+        scope = "units" if _by_unit(spec) else split
+        name = content_hash(
+            {
+                **self.key,
+                "backbone_state": self.method.backbone_state_hash(),
+                "stream": spec.name,
+                "scope": scope,
+                "taps": self.method.reads_taps,
+            }
+        )
+        if name not in self._entries:
+            self._forget_stale(spec, scope)
+            path = self.folder / name[:24]
+            if not (path / "layout.json").is_file():
+                start = time.perf_counter()
+                self._fill(spec, split, path)
+                self.seconds += time.perf_counter() - start
+            self._entries[name] = _open(path)
+            self._open_scopes[(spec.name, scope)] = name
+        return self._entries[name]
+
+    def _forget_stale(self, spec: StreamSpec, scope: str) -> None:
+        """Drop the entry that an older state of the backbone left for the same scope."""
+        stale = self._open_scopes.pop((spec.name, scope), None)
+        if stale:
+            del self._entries[stale]
+
+    def _fill(self, spec: StreamSpec, split: str, path: Path) -> None:
+        """Compute one entry into a temporary folder, then give it its name."""
+        count = self._count(spec, split)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(dir=self.folder, prefix=".filling-"))
+        tensors: dict[str, Tensor] = {}
+        layout: dict[str, Any] = {}
+        try:
+            for rows in sequential(count, CHUNK):
+                parts, layout = self._compute(spec, split, rows)
+                if not tensors:
+                    self._make_room(sum(p[0].nbytes for p in parts.values()) * count)
+                    tensors = {n: _create(work / n, count, p) for n, p in parts.items()}
+                for name, part in parts.items():
+                    tensors[name][rows[0] : rows[-1] + 1] = part.cpu()
+            layout["tensors"] = {
+                name: {"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")}
+                for name, t in tensors.items()
+            }
+            write_atomic(work / "layout.json", json.dumps(layout).encode())
+            shutil.rmtree(path, ignore_errors=True)
+            work.rename(path)
+        except BaseException:
+            shutil.rmtree(work, ignore_errors=True)
+            raise
+
+    def _make_room(self, needed: int) -> None:
+        """Delete the least recently made entries that would not fit beside the new one."""
+        entries = sorted(
+            (p for p in self.folder.iterdir() if not p.name.startswith(".")),
+            key=lambda p: p.stat().st_mtime,
+        )
+        in_use = {name[:24] for name in self._entries}
+        sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in entries}
+        total = sum(sizes.values())
+        for path in entries:
+            if total + needed <= self.max_bytes:
+                break
+            if path.name not in in_use:
+                shutil.rmtree(path, ignore_errors=True)
+                total -= sizes[path]
+
+    def _compute(
+        self, spec: StreamSpec, split: str, rows: np.ndarray
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Run the frozen stream on stored positions ``rows`` and take its state apart."""
+        inputs: dict[str, Tensor] = {}
+        sources: States = {}
+        if _by_unit(spec):
+            modality = str(spec.modality)
+            units = used_units(self.examples.data.splits, modality)[rows]
+            inputs = self.examples.unit_inputs(modality, units)
+        else:
+            for name in spec.sources:
+                source = self.method.backbone.spec(name)
+                index = torch.from_numpy(self._index(source, split, rows))
+                sources[name] = self._entry(source, split).state(
+                    index, source, self.method, self.examples.device
+                )
+            if spec.modality:
+                units = self.examples.split(split).units[spec.modality][rows]
+                inputs = self.examples.unit_inputs(spec.modality, units)
+        with torch.no_grad(), self.autocast():
+            state = self.method.frozen_stream(spec.name, inputs, sources)
+        return _take_apart(state)
+
+
+def _by_unit(spec: StreamSpec) -> bool:
+    return spec.modality is not None and not spec.sources
+
+
+def _positions(units: np.ndarray, total: int) -> np.ndarray:
+    """Return the inverse of ``units``: from unit to its stored position, -1 where unused."""
+    positions = np.full(total, -1, dtype=np.int64)
+    positions[units] = np.arange(len(units))
+    return positions
+
+
+def _pair(grid: Sequence[int] | None) -> tuple[int, int] | None:
+    return (grid[0], grid[1]) if grid else None
+
+
+def _take_apart(state: StreamState) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    parts = {"output": state.output}
+    if state.mask is not None:
+        parts["mask"] = state.mask
+    for i, tap in enumerate(state.taps):
+        parts[f"tap{i}"] = tap.value
+    taps = [{"layout": t.layout, "grid": t.grid, "stride": t.stride} for t in state.taps]
+    return parts, {"taps": taps}
+
+
+def _create(path: Path, count: int, sample: Tensor) -> Tensor:
+    shape = (count, *sample.shape[1:])
+    size = int(np.prod(shape))
+    return torch.from_file(str(path), shared=True, size=size, dtype=sample.dtype).view(shape)
+
+
+def _open(path: Path) -> Entry:
+    layout = json.loads((path / "layout.json").read_text())
+    tensors = {
+        name: torch.from_file(
+            str(path / name),
+            shared=True,
+            size=int(np.prod(info["shape"])),
+            dtype=getattr(torch, info["dtype"]),
+        ).view(info["shape"])
+        for name, info in layout["tensors"].items()
+    }
+    return Entry(tensors, layout)

@@ -1,0 +1,345 @@
+"""The training loop. It knows the contracts of methods and tasks, and never names one."""
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from harness.checkpoint import (
+    Tensors,
+    generator_tensors,
+    load_generators,
+    load_optimizer,
+    load_trained,
+    optimizer_tensors,
+    prefixed,
+    trained_tensors,
+    unprefixed,
+)
+from harness.config import RunConfig, TrainConfig
+from harness.data import Examples, Order, sequential
+from harness.errors import RunError
+from harness.features import FeatureStore
+from harness.model import AdaptedModel
+from harness.progress import Progress
+from harness.record import Epoch
+from methods.base import Batch, FitContext
+from tasks.base import Task
+
+CHECK_EVERY = 50
+
+
+@dataclass
+class State:
+    """Where a run stands, beside the model's and the optimizer's own state.
+
+    Attributes:
+        epoch: epochs done.
+        step: optimizer steps done.
+        best: the best validation score so far and the epoch that reached it.
+        best_tensors: the model's state at that epoch.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int | None = None
+    history: list[Epoch] = field(default_factory=list)
+    best_tensors: Tensors = field(default_factory=dict)
+    train_seconds: float = 0.0
+    eval_seconds: float = 0.0
+    step_seconds: list[float] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains one adapted model on one task.
+
+    Args:
+        config: the run's configuration.
+        task: gives loss and metrics.
+        model: the adapted model, on its device.
+        examples: the data, bound to the model's backbone.
+        features: the store of frozen features, or None to run the backbone in every step.
+        context: what the method's hooks may ask for.
+        direction: ``"max"`` or ``"min"``: where the primary metric is better.
+        progress: what the user sees.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        task: Task,
+        model: AdaptedModel,
+        examples: Examples,
+        features: FeatureStore | None,
+        context: FitContext,
+        primary: str,
+        direction: str,
+        progress: Progress,
+    ) -> None:
+        self.config = config
+        self.task = task
+        self.model = model
+        self.examples = examples
+        self.features = features
+        self.context = context
+        self.primary = primary
+        self.sign = 1.0 if direction == "max" else -1.0
+        self.progress = progress
+        train = config.train
+        self.order = Order(len(examples.split("train")), train.batch_size, config.seed)
+        self.steps = self.order.steps * train.epochs
+        self.optimizer = make_optimizer(model, train)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, rate_schedule(train, self.steps)
+        )
+        self.state = State()
+
+    def fit(self, save: Callable[[], None]) -> None:
+        """Train to the last epoch; ``save`` is called after each one.
+
+        Raises:
+            RunError: the loss is no longer finite.
+        """
+        if self.state.epoch == 0:
+            self.progress.phase("init")
+            self.model.method.on_fit_start(self.context)
+        train = self.config.train
+        self.progress.start(
+            train.epochs, self.order.steps, train.batch_size, self.primary, self.state.epoch
+        )
+        for epoch in range(self.state.epoch, self.config.train.epochs):
+            start = time.perf_counter()
+            self.model.method.on_epoch_start(self.context, epoch)
+            loss = self._train_epoch(epoch)
+            trained = time.perf_counter()
+            _, scores = self.evaluate("val")
+            done = time.perf_counter()
+            self.state.train_seconds += trained - start
+            self.state.eval_seconds += done - trained
+            self._close_epoch(epoch, loss, scores, done - start)
+            save()
+
+    def _train_epoch(self, epoch: int) -> float:
+        """Run one epoch's steps and return the mean loss."""
+        self.model.train()
+        total = torch.zeros((), device=self.examples.device)
+        clock = StepClock(self.examples.device)
+        for number, rows in enumerate(self.order.epoch(epoch), 1):
+            loss = self._step(rows)
+            total += loss
+            clock.tick()
+            if number % CHECK_EVERY == 0 or number == self.order.steps:
+                mean = float(total) / number
+                self._check_finite(mean, epoch)
+                self.progress.step(mean)
+            else:
+                self.progress.step(None)
+        self.state.step_seconds += clock.seconds()
+        return mean
+
+    def _step(self, rows: np.ndarray) -> Tensor:
+        """Run one optimizer step on ``rows`` and return its detached loss."""
+        train = self.config.train
+        total: Tensor | None = None
+        for part in np.array_split(rows, train.grad_accum):
+            share = len(part) / len(rows)
+            loss = self.loss_of("train", part)
+            (loss * share if train.grad_accum > 1 else loss).backward()
+            total = loss.detach() * share if total is None else total + loss.detach() * share
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(trained, train.clip_norm)
+        self.optimizer.step()
+        self.scheduler.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.state.step += 1
+        assert total is not None
+        return total
+
+    def loss_of(self, split: str, rows: np.ndarray) -> Tensor:
+        """Return the loss on ``rows`` with its graph."""
+        output, batch = self._forward(split, rows)
+        with self.autocast():
+            loss = self.task.loss(output, batch.targets)
+            extra = self.model.method.extra_loss()
+        return loss if extra is None else loss + extra
+
+    def _forward(self, split: str, rows: np.ndarray) -> tuple[Tensor, Batch]:
+        batch = self.examples.batch(split, rows, inputs=self.features is None)
+        with self.autocast():
+            if self.features is None:
+                return self.model(batch.inputs), batch
+            return self.model.from_frozen(self.features.states(split, rows)), batch
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the precision context of the forward pass."""
+        return autocast(self.examples.device, self.config.train)
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> tuple[np.ndarray, dict[str, float]]:
+        """Return predictions and metrics for all rows of ``split``."""
+        self.model.eval()
+        rows = self.examples.split(split)
+        predictions = [
+            self.task.predict(self._forward(split, part)[0]).cpu().numpy()
+            for part in sequential(len(rows), self.config.train.eval_batch_size)
+        ]
+        merged = np.concatenate(predictions)
+        return merged, self.task.metrics(merged, rows)
+
+    def _close_epoch(
+        self, epoch: int, loss: float, scores: dict[str, float], seconds: float
+    ) -> None:
+        """Write the history's row and keep the best state."""
+        state = self.state
+        state.epoch = epoch + 1
+        row = Epoch(
+            epoch=epoch + 1,
+            step=state.step,
+            loss=loss,
+            val=scores,
+            lr=self.optimizer.param_groups[0]["lr"],
+            seconds=seconds,
+            **self.model.method.statistics(),
+        )
+        state.history.append(row)
+        score = scores[self.primary]
+        if state.best is None or self.sign * score > self.sign * state.best:
+            state.best, state.best_epoch = score, epoch + 1
+            state.best_tensors = self._model_tensors()
+        self.progress.epoch(row)
+
+    def _check_finite(self, loss: float, epoch: int) -> None:
+        if not np.isfinite(loss):
+            raise RunError(
+                "diverged",
+                f"the loss became {loss} in epoch {epoch + 1} (learning rate "
+                f"{self.optimizer.param_groups[0]['lr']:g}); try a smaller train.lr",
+            )
+
+    def _model_tensors(self) -> Tensors:
+        """Return copies of everything that the fitted model is made of, beside the backbone."""
+        extra = {n: v.detach().clone() for n, v in self.model.method.extra_state().items()}
+        return {
+            **prefixed("trained", trained_tensors(self.model)),
+            **prefixed("extra", extra),
+        }
+
+    def _load_model_tensors(self, tensors: Tensors) -> None:
+        load_trained(self.model, unprefixed("trained", tensors))
+        self.model.method.load_extra_state(unprefixed("extra", tensors))
+
+    def load_best(self) -> None:
+        """Give the model the state of the best epoch."""
+        self._load_model_tensors(self.state.best_tensors)
+
+    def checkpoint(self) -> tuple[Tensors, dict[str, Any]]:
+        """Return everything that ``restore`` needs: tensors and a JSON-ready part."""
+        state = self.state
+        tensors = {
+            **prefixed("model", self._model_tensors()),
+            **prefixed("best", state.best_tensors),
+            **prefixed("optimizer", optimizer_tensors(self.optimizer)),
+            **prefixed("generator", generator_tensors(self.context.generator)),
+        }
+        return tensors, {
+            "epoch": state.epoch,
+            "step": state.step,
+            "best": state.best,
+            "best_epoch": state.best_epoch,
+            "history": [row.model_dump(mode="json") for row in state.history],
+            "train_seconds": state.train_seconds,
+            "eval_seconds": state.eval_seconds,
+            "step_seconds": state.step_seconds,
+            "scheduler": self.scheduler.last_epoch,
+        }
+
+    def restore(self, tensors: Tensors, saved: dict[str, Any]) -> None:
+        """Go back to where ``checkpoint`` was taken."""
+        self._load_model_tensors(unprefixed("model", tensors))
+        load_optimizer(self.optimizer, unprefixed("optimizer", tensors))
+        load_generators(self.context.generator, unprefixed("generator", tensors))
+        self.scheduler.load_state_dict(
+            {**self.scheduler.state_dict(), "last_epoch": saved["scheduler"]}
+        )
+        for group, base in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
+            factor = rate_schedule(self.config.train, self.steps)(saved["scheduler"])
+            group["lr"] = base * factor
+        self.state = State(
+            epoch=saved["epoch"],
+            step=saved["step"],
+            best=saved["best"],
+            best_epoch=saved["best_epoch"],
+            history=[Epoch(**row) for row in saved["history"]],
+            best_tensors=unprefixed("best", tensors),
+            train_seconds=saved["train_seconds"],
+            eval_seconds=saved["eval_seconds"],
+            step_seconds=saved["step_seconds"],
+        )
+
+
+class StepClock:
+    """Times steps without synchronising a GPU until the end of an epoch.
+
+    Args:
+        device: where the steps run.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self._marks: list[Any] = []
+        self._mark()
+
+    def _mark(self) -> None:
+        if self.cuda:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record()
+            self._marks.append(event)
+        else:
+            self._marks.append(time.perf_counter())
+
+    def tick(self) -> None:
+        """Mark the end of a step."""
+        self._mark()
+
+    def seconds(self) -> list[float]:
+        """Return the duration of each step."""
+        pairs: Sequence[tuple[Any, Any]] = list(zip(self._marks[:-1], self._marks[1:], strict=True))
+        if self.cuda:
+            torch.cuda.synchronize()
+            return [a.elapsed_time(b) / 1000 for a, b in pairs]
+        return [b - a for a, b in pairs]
+
+
+def autocast(device: torch.device, train: TrainConfig) -> AbstractContextManager[Any]:
+    """Return the autocast context that ``train.amp`` asks for."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=train.amp == "bf16")
+
+
+def make_optimizer(model: AdaptedModel, train: TrainConfig) -> torch.optim.Optimizer:
+    """Return AdamW over the method's parameter groups and the head."""
+    head = [p for p in model.head.parameters() if p.requires_grad]
+    groups = [*model.method.param_groups(), {"params": head}]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=train.lr, weight_decay=train.weight_decay
+    )
+
+
+def rate_schedule(train: TrainConfig, steps: int) -> Callable[[int], float]:
+    """Return the factor of the learning rate by step: linear warm-up, then the schedule."""
+    warmup = round(train.warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        if train.schedule == "constant":
+            return 1.0
+        done = min(1.0, (step - warmup) / max(1, steps - warmup))
+        return 1.0 - done if train.schedule == "linear" else 0.5 * (1 + float(np.cos(np.pi * done)))
+
+    return factor

@@ -1,0 +1,114 @@
+"""The adapted model with its task head, and how it is built from a configuration."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from harness.backbones.base import Backbone, Inputs
+from harness.cards import BACKBONES, METHODS, TASKS
+from harness.config import RunConfig
+from harness.errors import UserError
+from harness.record import Params
+from methods.base import Method, SideMethod, States
+from tasks.base import Task
+
+
+class AdaptedModel(nn.Module):
+    """A method's adapted backbone and the task's head.
+
+    Args:
+        method: the adapted backbone.
+        head: from states to the task's output.
+    """
+
+    def __init__(self, method: Method, head: nn.Module) -> None:
+        super().__init__()
+        self.method = method
+        self.head = head
+
+    def forward(self, inputs: Inputs) -> Tensor:
+        """Return the head's output for raw inputs."""
+        return self.head(self.method(inputs))
+
+    def from_frozen(self, states: States) -> Tensor:
+        """Return the head's output for stored states of the frozen backbone."""
+        if not isinstance(self.method, SideMethod):
+            raise TypeError(f"{type(self.method).__name__} has no frozen states")
+        return self.head(self.method.side(states))
+
+    def regions(self) -> dict[str, nn.Module]:
+        """Return the modules to which saved activations are charged."""
+        return {"backbone": self.method.backbone, "side": self.method, "head": self.head}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A model and the size of its backbone before the method changed it."""
+
+    model: AdaptedModel
+    backbone_parameters: int
+    weights_hash: str
+
+    def params(self) -> Params:
+        """Count trainable and total parameters; percent is of the backbone's own."""
+        method, head = self.model.method, self.model.head
+        parts = {name: count(part) for name, part in method.parts().items()}
+        parts["head"] = count(p for p in head.parameters() if p.requires_grad)
+        trainable = count(p for p in self.model.parameters() if p.requires_grad)
+        own = {id(p) for p in method.backbone.parameters()}
+        added = count(p for p in self.model.parameters() if id(p) not in own)
+        return Params(
+            trainable=trainable,
+            total=self.backbone_parameters + added,
+            percent=100 * trainable / self.backbone_parameters,
+            denominator=self.backbone_parameters,
+            parts=parts,
+        )
+
+
+def count(parameters: object) -> int:
+    """Return the number of elements of some parameters."""
+    return sum(p.numel() for p in parameters)  # type: ignore[attr-defined]
+
+
+def build_task(config: RunConfig) -> Task:
+    """Return the configured task, without loading its data."""
+    choice = config.task
+    return TASKS.load(choice.name)(choice.config, choice.dataset, choice.data_dir, config.seed)
+
+
+def build_model(config: RunConfig, task: Task, device: torch.device) -> Built:
+    """Build backbone, method and head; random initialisation follows the global generator.
+
+    Raises:
+        UserError: the weights are missing or damaged, or the parts do not fit.
+    """
+    choice = config.backbone
+    backbone: Backbone = BACKBONES.load(choice.name).build(
+        choice.config, weights=choice.weights, device=device
+    )
+    size = count(backbone.parameters())
+    weights_hash = backbone.weights_hash
+    head = task.build_head(backbone).to(device)
+    method = METHODS.load(config.method.name)(
+        config.method.config, backbone, task.reads(backbone)
+    ).to(device)
+    return Built(AdaptedModel(method, head), size, weights_hash)
+
+
+def pick_device(text: str) -> torch.device:
+    """Return the device of ``auto``, ``cpu``, ``cuda`` or ``cuda:INDEX``.
+
+    Raises:
+        UserError: the device does not exist on this machine.
+    """
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(text)
+    if device.type == "cuda":
+        found = torch.cuda.device_count()
+        if (device.index or 0) >= found:
+            known = ", ".join(["cpu", *(f"cuda:{i}" for i in range(found))])
+            raise UserError(f"--device {text}: this machine has no such device. Present: {known}.")
+    return device

@@ -1,0 +1,109 @@
+"""The memory and latency of a built model, by the protocol that every method shares."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.config import RunConfig
+from harness.data import Examples
+from harness.loop import autocast, make_optimizer
+from harness.memory.measure import measure
+from harness.memory.report import MemoryReport
+from harness.memory.step import StepProgram
+from harness.model import AdaptedModel
+from harness.record import Memory
+from methods.base import Batch
+from tasks.base import Task
+
+LATENCY_BATCH = 32
+LATENCY_REPEATS = 5
+
+
+def step_program(
+    config: RunConfig, task: Task, model: AdaptedModel, examples: Examples
+) -> StepProgram:
+    """Describe one training step of the whole model, backbone included, without stored features."""
+    train = config.train
+    rows = np.arange(min(len(examples.split("train")), train.batch_size // train.grad_accum))
+
+    def forward(model: nn.Module, batch: Batch) -> Tensor:
+        with autocast(examples.device, train):
+            loss = task.loss(model(batch.inputs), batch.targets)
+            extra = model.method.extra_loss()  # type: ignore[union-attr, operator]
+        return loss if extra is None else loss + extra
+
+    def inference(model: nn.Module, batch: Batch) -> Tensor:
+        with autocast(examples.device, train):
+            return model(batch.inputs)
+
+    return StepProgram(
+        model=model,
+        regions=model.regions(),
+        make_batch=lambda: examples.batch("train", rows),
+        forward=forward,
+        inference=inference,
+        make_optimizer=lambda m: make_optimizer(m, train),  # type: ignore[arg-type]
+        clip_norm=train.clip_norm,
+        accumulation_steps=train.grad_accum,
+    )
+
+
+def measure_memory(
+    config: RunConfig, task: Task, model: AdaptedModel, examples: Examples
+) -> MemoryReport:
+    """Measure the peak memory of training and inference; the model is left as it was."""
+    program = step_program(config, task, model, examples)
+    report = measure(program, prediction=config.memory.predict)
+    model.method.statistics()  # drop what the measured steps left in them
+    return report
+
+
+def memory_record(
+    report: MemoryReport,
+    device_name: str,
+    phase_peak_bytes: dict[str, int],
+    host_bytes: dict[str, int],
+) -> Memory:
+    """Return the Record's view of a report, with the phases that ran outside the protocol."""
+    return Memory(
+        source=report.source,
+        device=device_name,
+        train_peak_bytes=report.train_peak_bytes,
+        inference_peak_bytes=report.inference_peak_bytes,
+        predicted_train_peak_bytes=report.predicted_train_peak_bytes,
+        host_bytes=host_bytes,
+        phase_peak_bytes={**report.phase_peak_bytes, **phase_peak_bytes},
+        at_peak_bytes=report.at_peak_bytes,
+    )
+
+
+@torch.no_grad()
+def inference_latency(config: RunConfig, model: AdaptedModel, examples: Examples) -> float:
+    """Return milliseconds per example of the whole model, median over some batches of 32."""
+    model.eval()
+    rows = np.arange(min(len(examples.split("test")), LATENCY_BATCH))
+    batch = examples.batch("test", rows)
+
+    def once() -> None:
+        with autocast(examples.device, config.train):
+            model(batch.inputs)
+
+    once()
+    seconds = [timed(once, examples.device) for _ in range(LATENCY_REPEATS)]
+    return 1000 * statistics.median(seconds) / len(rows)
+
+
+def timed(call: Callable[[], Any], device: torch.device) -> float:
+    """Return the seconds that ``call`` takes, device work included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start

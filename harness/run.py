@@ -1,0 +1,428 @@
+"""One run: from a configuration to a Record."""
+
+import errno
+import json
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.cards import TASKS
+from harness.checkpoint import load_tensors, save_tensors
+from harness.config import RunConfig
+from harness.context import Context
+from harness.data import Examples
+from harness.errors import RunError, UserError
+from harness.features import FeatureStore
+from harness.loop import Trainer, autocast
+from harness.memory.report import MemoryReport
+from harness.model import Built, build_model, build_task, pick_device
+from harness.profile import inference_latency, measure_memory, memory_record
+from harness.progress import Progress, make_progress
+from harness.provenance import commit, device_name, packages
+from harness.record import (
+    Artifact,
+    DataOrigin,
+    FeatureUse,
+    Metrics,
+    Provenance,
+    Quality,
+    Record,
+    RecordStore,
+    Status,
+    Time,
+    content_hash,
+    file_artifact,
+    write_atomic,
+)
+from harness.tracking import TrackingWorker
+from methods.base import SideMethod
+from reports.figures import learning_curve, memory_timeline
+from tasks.base import Task, TaskData
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What does not change a run's outcome.
+
+    Attributes:
+        output: folder of records, artifacts, features and ``mlflow.db``.
+        tracking_uri: MLflow's; None for the database in ``output``, ``"off"`` for none.
+        verbosity: -1 quiet, 0 normal, 1 with tracebacks.
+    """
+
+    output: Path = Path("runs")
+    tracking_uri: str | None = None
+    verbosity: int = 0
+
+
+@dataclass
+class Progressed:
+    """What is known of a run so far; a Record can be made of it at any time."""
+
+    config: RunConfig
+    run_key: str
+    provenance: Provenance
+    started: float
+    built: Built | None = None
+    trainer: Trainer | None = None
+    context: Context | None = None
+    features: FeatureStore | None = None
+    feature_reason: str | None = None
+    report: MemoryReport | None = None
+    baselines: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    latency_ms: float = 0.0
+    test_seconds: float = 0.0
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+
+    def record(self, status: Status, error: str | None = None) -> Record:
+        """Return the Record of the run as it stands."""
+        config = self.config
+        card = TASKS.card(config.task.name)
+        state = self.trainer.state if self.trainer else None
+        best = [e for e in state.history if e.epoch == state.best_epoch] if state else []
+        metrics = Metrics(
+            primary=card.primary,
+            direction=card.metrics[card.primary],
+            val=best[0].val if best else {},
+            test=self.test,
+            baselines=self.baselines,
+        )
+        return Record(
+            schema=1,
+            run_key=self.run_key,
+            status=status,
+            error=error,
+            method=config.method.name,
+            preset=config.method.preset,
+            task=config.task.name,
+            dataset=config.task.dataset,
+            recipe=config.task.recipe,
+            backbone=config.backbone.name,
+            seed=config.seed,
+            config=config.resolved(),
+            metrics=metrics,
+            history=state.history if state else [],
+            params=self.built.params() if self.built else None,
+            memory=self._memory(),
+            time=self._time(),
+            quality=Quality(**self.built.model.method.quality()) if self.built else Quality(),
+            artifacts=self.artifacts,
+            provenance=self.provenance,
+        )
+
+    def _memory(self) -> Any:
+        if not (self.report and self.built and self.context):
+            return None
+        host = dict(self.built.model.method.host_bytes())
+        if self.features:
+            host["features"] = self.features.bytes
+        return memory_record(
+            self.report, self.provenance.device, self.context.phase_peak_bytes, host
+        )
+
+    def _time(self) -> Time | None:
+        if not self.trainer:
+            return None
+        state = self.trainer.state
+        steps = state.step_seconds or [0.0]
+        rows = state.step * self.config.train.batch_size
+        use = FeatureUse(
+            used=self.features is not None,
+            seconds=self.features.seconds if self.features else 0.0,
+            bytes=self.features.bytes if self.features else 0,
+            reason=self.feature_reason,
+        )
+        return Time(
+            train_seconds=state.train_seconds,
+            steps=state.step,
+            step_seconds_median=float(np.median(steps)),
+            step_seconds_p95=float(np.quantile(steps, 0.95)),
+            examples_per_second=rows / state.train_seconds if state.train_seconds else 0.0,
+            eval_seconds=state.eval_seconds + self.test_seconds,
+            inference_ms_per_example=self.latency_ms,
+            total_seconds=time.perf_counter() - self.started,
+            features=use,
+        )
+
+
+def run(config: RunConfig, options: RunOptions) -> Record:
+    """Run one cell, or go on with it, or return its Record where it is done already.
+
+    The Record is written whatever the outcome; its ``status`` says which.
+
+    Raises:
+        UserError: the request is wrong (missing data, no such device, unwritable output).
+    """
+    started = time.perf_counter()
+    check_writable(options.output)
+    torch.set_num_threads(config.train.threads)
+    device = pick_device(config.device)
+    progress = make_progress(options.verbosity)
+    tracking = TrackingWorker.start(options.tracking_uri, options.output)
+    try:
+        progress.phase("data")
+        task = build_task(config)
+        data = task.load(config.limit)
+        torch.manual_seed(config.seed)
+        progress.phase("model")
+        built = build_model(config, task, device)
+        key = run_key(config, data, built, device)
+        store = RecordStore(options.output)
+        known = store.get(key)
+        if known and known.status == "done":
+            progress.message(f"Run {key[:16]} is done already; nothing to do.")
+            return known
+        current = Progressed(config, key, provenance(config, data, built, device), started, built)
+        record = _execute(current, task, data, device, options, progress)
+        path = _store(store, record)
+        files = [options.output / a.path for a in record.artifacts.values()]
+        warning = tracking.finish(path, files) if path else None
+        if warning:
+            progress.message(warning)
+        return record
+    finally:
+        progress.close()
+        tracking.close()
+
+
+def _execute(
+    current: Progressed,
+    task: Task,
+    data: TaskData,
+    device: torch.device,
+    options: RunOptions,
+    progress: Progress,
+) -> Record:
+    """Do the work and return its Record, turning every ending into a status."""
+    folder = options.output / "artifacts" / current.run_key[:16]
+    try:
+        _prepare(current, task, data, device, options, progress)
+        _train(current, folder, progress)
+        _finish(current, task, folder, options.output, progress)
+        return current.record("done")
+    except KeyboardInterrupt:
+        return current.record("cancelled", "interrupted; repeat the command to go on")
+    except RunError as error:
+        return current.record(error.status, str(error))  # type: ignore[arg-type]
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        return current.record("oom", first_line(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return current.record("disk_full", f"no space left on the disk of {options.output}")
+    except UserError:
+        raise
+    except Exception as error:
+        if options.verbosity > 0:
+            traceback.print_exc(file=sys.stderr)
+        status: Status = "oom" if "not enough memory" in str(error) else "failed"
+        return current.record(status, f"{type(error).__name__}: {first_line(error)}")
+
+
+def _prepare(
+    current: Progressed,
+    task: Task,
+    data: TaskData,
+    device: torch.device,
+    options: RunOptions,
+    progress: Progress,
+) -> None:
+    """Measure memory, and set up features and trainer."""
+    config, built = current.config, current.built
+    assert built is not None
+    model = built.model
+    examples = Examples(data, model.method.backbone, device)
+    if config.memory.profile:
+        progress.phase("memory")
+        current.report = measure_memory(config, task, model, examples)
+    precision = lambda: autocast(device, config.train)
+    current.context = Context(
+        model,
+        task,
+        examples,
+        config.train.epochs,
+        config.seed,
+        precision,
+        profile=config.memory.profile,
+    )
+    current.features = _features(current, examples, options, precision)
+    card = TASKS.card(config.task.name)
+    current.trainer = Trainer(
+        config,
+        task,
+        model,
+        examples,
+        current.features,
+        current.context,
+        card.primary,
+        card.metrics[card.primary],
+        progress,
+    )
+    current.baselines = task.baselines(data)
+
+
+def _features(
+    current: Progressed, examples: Examples, options: RunOptions, precision: Any
+) -> FeatureStore | None:
+    """Return the store of frozen features where the method and the configuration allow one."""
+    config, built = current.config, current.built
+    assert built is not None
+    method = built.model.method
+    if not isinstance(method, SideMethod):
+        current.feature_reason = "the method changes the backbone"
+        return None
+    if not config.features.enabled:
+        current.feature_reason = "features.enabled is false"
+        return None
+    key = {
+        "weights": built.weights_hash,
+        "backbone": config.backbone.model_dump(mode="json"),
+        "data": current.provenance.data.fingerprint,
+        "rows": dict(current.provenance.data.rows),
+        "threads": config.train.threads,
+        "amp": config.train.amp,
+        "device": examples.device.type,
+    }
+    store = FeatureStore(
+        options.output / "features", config.features.max_bytes, method, examples, precision, key
+    )
+    if store.fits():
+        return store
+    current.feature_reason = store.reason
+    return None
+
+
+def _train(current: Progressed, folder: Path, progress: Progress) -> None:
+    """Train from the start or from the last checkpoint."""
+    trainer, context = current.trainer, current.context
+    assert trainer is not None
+    assert context is not None
+    path = folder / "checkpoint.safetensors"
+    if path.is_file():
+        tensors, saved = load_tensors(path)
+        trainer.restore(tensors, saved["trainer"])
+        context.phase_peak_bytes.update(saved["phase_peak_bytes"])
+        progress.message(f"Going on after epoch {trainer.state.epoch}.")
+
+    def save() -> None:
+        tensors, state = trainer.checkpoint()
+        peaks = {"phase_peak_bytes": context.phase_peak_bytes}
+        save_tensors(path, tensors, {"trainer": state, **peaks})
+
+    trainer.fit(save)
+
+
+def _finish(
+    current: Progressed, task: Task, folder: Path, output: Path, progress: Progress
+) -> None:
+    """Score the best epoch once on test, and write the run's files."""
+    trainer, built = current.trainer, current.built
+    assert trainer is not None
+    assert built is not None
+    progress.phase("test")
+    trainer.load_best()
+    start = time.perf_counter()
+    predictions, current.test = trainer.evaluate("test")
+    current.test_seconds = time.perf_counter() - start
+    current.latency_ms = inference_latency(current.config, built.model, trainer.examples)
+
+    rows = task.describe(predictions, trainer.examples.split("test"))
+    lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
+    files = {"predictions": write_atomic(folder / "predictions.jsonl", lines.encode())}
+    adaptation = folder / "adaptation.safetensors"
+    save_tensors(adaptation, trainer.state.best_tensors, {"config": current.config.resolved()})
+    files["adaptation"] = adaptation
+    if current.report:
+        content = json.dumps(current.report.timeline_json()).encode()
+        files["timeline"] = write_atomic(folder / "timeline.json", content)
+    current.artifacts = {name: file_artifact(path, output) for name, path in files.items()}
+    _draw(current, folder)
+    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
+
+
+def _draw(current: Progressed, folder: Path) -> None:
+    """Draw the run's two figures; they are views and belong to no Record."""
+    record = current.record("done")
+    learning_curve(record, folder / "learning_curve.png")
+    if current.report:
+        memory_timeline(current.report.timeline_json(), record, folder / "memory_timeline.png")
+
+
+def _store(store: RecordStore, record: Record) -> Path | None:
+    """Write the record; on a full disk say so instead."""
+    try:
+        return store.put(record)
+    except OSError as error:
+        if record.status != "disk_full":
+            raise
+        print(f"The record could not be written either: {error}", file=sys.stderr)
+        return None
+
+
+def run_key(config: RunConfig, data: TaskData, built: Built, device: torch.device) -> str:
+    """Return the sha256 of everything that determines the outcome."""
+    resolved = config.resolved()
+    del resolved["device"], resolved["task"]["data_dir"], resolved["features"]["max_bytes"]
+    return content_hash(
+        {
+            "config": resolved,
+            "data": data.provenance.fingerprint,
+            "weights": built.weights_hash,
+            "device": device.type,
+        }
+    )
+
+
+def provenance(config: RunConfig, data: TaskData, built: Built, device: torch.device) -> Provenance:
+    """Return where this run comes from."""
+    head, dirty = commit()
+    origin = data.provenance
+    return Provenance(
+        commit=head,
+        dirty=dirty,
+        packages=packages(),
+        device=device_name(device),
+        threads=config.train.threads,
+        data=DataOrigin(
+            name=origin.name,
+            source=origin.source,
+            revision=origin.revision,
+            licence=origin.licence,
+            rows=dict(origin.rows),
+            fingerprint=origin.fingerprint,
+        ),
+        weights=built.weights_hash,
+        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        limited=config.limit is not None,
+    )
+
+
+def check_writable(output: Path) -> None:
+    """Make the output folder and write into it.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe = output / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"--output {output}: cannot write there ({error.strerror}). "
+            f"Give a folder that you may write to."
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,1 @@
+"""Methods of transfer learning, one folder each."""

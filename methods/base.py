@@ -1,0 +1,179 @@
+"""The Method contract: a backbone turned into an adapted model with the same streams' states.
+
+The training loop knows only this file. A method acts through its forward pass and its hooks, so
+the loop never names a method.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from harness.backbones.base import Backbone, Inputs, StreamState
+from harness.memory.regions import executing
+from harness.registry import Config
+
+States = dict[str, StreamState]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a split.
+
+    Attributes:
+        inputs: what the backbone reads, each [B, ...].
+        targets: what the loss reads, each [B, ...].
+        rows: [B] long, the rows' positions in their split.
+    """
+
+    inputs: Inputs
+    targets: Mapping[str, Tensor]
+    rows: Tensor
+
+
+class FitContext(Protocol):
+    """What a method may ask for while it is being fitted.
+
+    Attributes:
+        generator: the method's own source of randomness, on the CPU.
+        epochs: how many epochs the run will have.
+        device: where the model lives.
+    """
+
+    generator: torch.Generator
+    epochs: int
+    device: torch.device
+
+    def calibration(self, n: int) -> Iterator[Batch]:
+        """Yield batches of, in all, ``n`` rows of the training split, drawn by an own generator."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the task's loss of the adapted model on ``batch``, with its graph."""
+
+    def phase(self, name: str) -> AbstractContextManager[None]:
+        """Charge time and memory of the enclosed work to a phase (``init``, ``requantize``)."""
+
+
+class Method(nn.Module, ABC):
+    """An adapted model.
+
+    The constructor freezes or changes the backbone as the method says, and builds what the
+    method trains. Random initialisation uses the global generator, which the run has seeded.
+
+    Args:
+        config: the method's configuration.
+        backbone: the model to adapt; owned by the method from now on.
+        reads: the streams that the task's head reads.
+    """
+
+    def __init__(self, config: Config, backbone: Backbone, reads: Sequence[str]) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = backbone
+        self.reads = tuple(reads)
+        self.specs = backbone.needed(reads)
+
+    @abstractmethod
+    def forward(self, inputs: Inputs) -> States:
+        """Return the adapted states of the streams in ``reads`` (others may be among them)."""
+
+    def on_fit_start(self, ctx: FitContext) -> None:
+        """Prepare before the first step: calibrate a quantiser, prune by Fisher information."""
+
+    def on_epoch_start(self, ctx: FitContext, epoch: int) -> None:
+        """Act before epoch ``epoch`` (0-based): for instance re-quantise the backbone."""
+
+    def extra_loss(self) -> Tensor | None:
+        """Return a term to add to the loss of the last forward pass, or None."""
+        return None
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Return the optimizer's parameter groups; options given here replace the defaults."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def parts(self) -> Mapping[str, Sequence[nn.Parameter]]:
+        """Return the trained parameters by part (``side``, ``experts``, ``norms`` ...)."""
+        return {"side": [p for p in self.parameters() if p.requires_grad]}
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Return what a checkpoint must hold beyond the trained parameters (codes, generators)."""
+        return {}
+
+    def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what ``extra_state`` returned."""
+
+    def backbone_state_hash(self) -> str:
+        """Return a key of everything that changed in the frozen backbone (quantised codes)."""
+        return ""
+
+    def statistics(self) -> dict[str, Any]:
+        """Return and reset what an epoch's history keeps (expert load, router entropy)."""
+        return {}
+
+    def quality(self) -> dict[str, float | int]:
+        """Return figures of the fitted model (``quantization_mse``, ``dead_experts``)."""
+        return {}
+
+    def host_bytes(self) -> dict[str, int]:
+        """Return bytes held outside the model (``masters``, ``calibration``) at their peak."""
+        return {}
+
+
+class InPlaceMethod(Method):
+    """A method that changes the backbone's own blocks: later streams see adapted states."""
+
+    def forward(self, inputs: Inputs) -> States:
+        """Encode every needed stream with gradients."""
+        states: States = {}
+        with executing("backbone"):
+            for spec in self.specs:
+                states[spec.name] = self.backbone.encode(spec.name, inputs, states)
+        return states
+
+
+class SideMethod(Method):
+    """A method whose backbone is frozen and read under ``no_grad``.
+
+    ``frozen`` depends on nothing that is trained, so its result can be stored and used again.
+
+    Attributes:
+        reads_taps: whether ``side`` reads hidden states beside the streams' outputs.
+    """
+
+    reads_taps: ClassVar[bool] = True
+
+    def __init__(self, config: Config, backbone: Backbone, reads: Sequence[str]) -> None:
+        super().__init__(config, backbone, reads)
+        backbone.requires_grad_(False)
+        backbone.eval()
+
+    def train(self, mode: bool = True) -> "SideMethod":
+        """Set the mode of everything but the backbone, whose dropout stays off."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    @torch.no_grad()
+    def frozen_stream(self, stream: str, inputs: Inputs, states: States) -> StreamState:
+        """Return the frozen state of one stream from its inputs and its sources' states."""
+        with executing("backbone"):
+            return self.backbone.encode(stream, inputs, states, taps=self.reads_taps)
+
+    def frozen(self, inputs: Inputs) -> States:
+        """Return the frozen backbone's states of all needed streams."""
+        states: States = {}
+        for spec in self.specs:
+            states[spec.name] = self.frozen_stream(spec.name, inputs, states)
+        return states
+
+    @abstractmethod
+    def side(self, states: States) -> States:
+        """Return the adapted states of the streams in ``reads`` from the frozen states."""
+
+    def forward(self, inputs: Inputs) -> States:
+        """Read the frozen backbone, then run the side network."""
+        return self.side(self.frozen(inputs))

@@ -1,0 +1,104 @@
+"""From what was typed to a configuration: precedence, and every problem at once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.config import RunRequest, resolve
+from harness.errors import ConfigError
+
+
+def problems(**fields: Any) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        resolve(RunRequest(**{"method": "lst", "task": "vqa", **fields}))
+    return caught.value.problems
+
+
+def test_defaults_make_a_request_complete() -> None:
+    config = resolve(RunRequest(method="lst", task="vqa"))
+    assert config.task.dataset == "easy-vqa"
+    assert config.task.recipe == "default"
+    assert config.backbone.name == "scenes_vl"
+    assert config.method.preset is None
+
+
+def test_flags_beat_files_beat_recipes_beat_the_methods_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("train: {epochs: 7, lr: 5e-4}\n")
+
+    def epochs_and_rate(**fields: Any) -> tuple[int, float]:
+        train = resolve(RunRequest(method="lst", task="vqa", **fields)).train
+        return train.epochs, train.lr
+
+    default, quick = epochs_and_rate(), epochs_and_rate(recipe="quick")
+    assert default[0] != 7
+    assert quick == epochs_and_rate(recipe="quick", overrides=())
+    assert epochs_and_rate(config_file=path) == (7, 5e-4)
+    assert epochs_and_rate(config_file=path, overrides=("train.epochs=9",)) == (9, 5e-4)
+
+
+def test_a_recipe_may_stand_behind_the_task() -> None:
+    by_name = resolve(RunRequest(method="lst", task="vqa@quick"))
+    by_flag = resolve(RunRequest(method="lst", task="vqa", recipe="quick"))
+    assert by_name.task.recipe == by_flag.task.recipe == "quick"
+    assert by_name.train == by_flag.train
+
+
+def test_two_recipes_are_one_too_many() -> None:
+    assert "two recipes" in problems(task="vqa@quick", recipe="full")[0]
+
+
+def test_all_problems_are_reported_together() -> None:
+    found = problems(
+        method="lsst",
+        dataset="easyvqa",
+        recipe="fast",
+        overrides=("train.lr=-1", "train.epoch=3", "trian.lr=1", "nonsense"),
+        seed=-1,
+        limit=0,
+        device="gpu",
+    )
+    text = "\n".join(found)
+    for expected in (
+        "Unknown method 'lsst'. Did you mean 'lst'",
+        "Unknown dataset 'easyvqa' of task 'vqa'. Did you mean 'easy-vqa'",
+        "Unknown recipe 'fast' of task 'vqa'",
+        "train.lr=-1",
+        "Unknown field 'train.epoch'. Did you mean 'epochs'",
+        "'trian.lr' names no setting",
+        "'--set nonsense' has no '='",
+        "--seed -1",
+        "--limit 0",
+        "--device 'gpu'",
+    ):
+        assert expected in text
+    assert len(found) == 10
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("- 1", "must hold sections"), ("{", "not valid YAML"), ("train: 3", "must hold sections")],
+)
+def test_a_bad_file_is_one_clear_problem(content: str, expected: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    (found,) = problems(config_file=path)
+    assert expected in found
+    assert "bad.yaml" in found
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    (found,) = problems(config_file=tmp_path / "none.yaml")
+    assert "none.yaml" in found
+
+
+def test_yaml_tags_are_not_executed(tmp_path: Path) -> None:
+    path = tmp_path / "evil.yaml"
+    path.write_text("train: !!python/object/apply:os.system ['true']\n")
+    assert "not valid YAML" in problems(config_file=path)[0]
+
+
+def test_a_wrong_type_quotes_what_was_typed() -> None:
+    (found,) = problems(overrides=("train.epochs=many",))
+    assert found.startswith("train.epochs=many:")

@@ -1,0 +1,83 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import UserError
+from harness.record import Record, RecordStore, content_hash, load_record, write_atomic
+from harness.testing.records import make_record
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
+    record = make_record()
+    store = RecordStore(tmp_path)
+    store.put(record)
+    assert store.get(record.run_key) == record
+    assert list(store) == [record]
+
+
+def test_the_schema_number_is_written_as_schema() -> None:
+    assert json.loads(make_record().to_json())["schema"] == 1
+
+
+def test_categories_must_sum_to_the_peak(tmp_path: Path) -> None:
+    record = make_record()
+    assert record.memory
+    memory = record.memory.model_copy(update={"train_peak_bytes": 1})
+    with pytest.raises(ValueError, match="categories sum"):
+        RecordStore(tmp_path).put(record.model_copy(update={"memory": memory}))
+
+
+def test_the_core_leaves_out_times_and_places() -> None:
+    record = make_record()
+    elsewhere = record.provenance.model_copy(
+        update={"started_at": "2020-01-01", "commit": "x", "dirty": True, "device": "other"}
+    )
+    assert record.model_copy(update={"provenance": elsewhere}).core() == record.core()
+    assert record.model_copy(update={"seed": record.seed + 1}).core() != record.core()
+
+
+def test_a_damaged_record_names_file_and_field(tmp_path: Path) -> None:
+    content = json.loads(make_record().to_json())
+    content["seed"] = "many"
+    path = tmp_path / "damaged.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"damaged\.json.*seed"):
+        load_record(path)
+
+
+def test_records_are_found_by_prefix(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    record = make_record()
+    store.put(record)
+    assert store.find(record.run_key[:6]) == record
+    with pytest.raises(UserError, match="No run"):
+        store.find("zzz")
+
+
+def test_an_atomic_write_replaces_whole_files(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "file"
+    write_atomic(path, b"old")
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(st.dictionaries(st.text(), json_values))
+def test_the_content_hash_ignores_the_order_of_keys(value: dict[str, object]) -> None:
+    backwards = dict(reversed(list(value.items())))
+    assert content_hash(value) == content_hash(backwards)
+
+
+def test_records_are_immutable() -> None:
+    record: Record = make_record()
+    with pytest.raises(ValueError, match="frozen"):
+        record.seed = 3  # type: ignore[misc]

@@ -1,0 +1,160 @@
+"""Laws of a run: resuming, outcomes, identity. On real questions, cut to a few rows."""
+
+import errno
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.config import RunConfig, RunRequest, resolve
+from harness.errors import UserError
+from harness.loop import Trainer
+from harness.record import Record, RecordStore
+from harness.run import RunOptions, run
+
+SMALL = ("train.epochs=3", "train.batch_size=32", "train.eval_batch_size=64")
+
+
+def config(method: str = "lst", *overrides: str, **fields: Any) -> RunConfig:
+    return resolve(
+        RunRequest(method=method, task="vqa", limit=160, overrides=(*SMALL, *overrides), **fields)
+    )
+
+
+def options(output: Path) -> RunOptions:
+    return RunOptions(output=output, tracking_uri="off", verbosity=-1)
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    """Make training stop as Ctrl-C does, at the start of ``epoch`` (0-based)."""
+    train_epoch = Trainer._train_epoch
+
+    def stop(trainer: Trainer, number: int) -> float:
+        if number == epoch:
+            raise KeyboardInterrupt
+        return train_epoch(trainer, number)
+
+    monkeypatch.setattr(Trainer, "_train_epoch", stop)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    return run(config("mp_ismoe"), options(tmp_path_factory.mktemp("whole")))
+
+
+def test_a_run_ends_in_a_stored_record(whole: Record) -> None:
+    assert whole.status == "done"
+    assert len(whole.history) == 3
+    assert whole.provenance.limited
+    assert set(whole.metrics.baselines) == {"majority", "question_only"}
+    assert 0 <= whole.metrics.test[whole.metrics.primary] <= 1
+    assert whole.params
+    assert whole.params.trainable == sum(whole.params.parts.values())
+
+
+def test_resumed_equals_uninterrupted(
+    whole: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        stopped = run(config("mp_ismoe"), options(tmp_path))
+    assert stopped.status == "cancelled"
+    assert len(stopped.history) == 2
+    resumed = run(config("mp_ismoe"), options(tmp_path))
+    assert resumed.core() == whole.core()
+
+
+def test_a_done_run_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run(config("linear_probe"), options(tmp_path))
+    monkeypatch.setattr(Trainer, "fit", lambda *_: pytest.fail("trained again"))
+    assert run(config("linear_probe"), options(tmp_path)) == first
+
+
+@pytest.mark.parametrize("method", ["linear_probe", "full"])
+def test_same_seed_same_core_other_seed_other_core(method: str, tmp_path: Path) -> None:
+    one = run(config(method), options(tmp_path / "one"))
+    two = run(config(method), options(tmp_path / "two"))
+    other = run(config(method, seed=1), options(tmp_path / "other"))
+    assert one.core() == two.core()
+    assert other.run_key != one.run_key
+    assert other.history[0].loss != one.history[0].loss
+
+
+def test_divergence_is_a_recorded_outcome(tmp_path: Path) -> None:
+    record = run(config("full", "train.lr=1e30"), options(tmp_path))
+    assert record.status == "diverged"
+    assert record.error
+    assert "learning rate" in record.error
+    assert [r.run_key for r in RecordStore(tmp_path)] == [record.run_key]
+
+
+def test_a_full_disk_is_a_recorded_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("harness.run.save_tensors", full)
+    record = run(config("linear_probe"), options(tmp_path))
+    assert record.status == "disk_full"
+    assert not list(tmp_path.rglob("*.safetensors*"))
+
+
+def test_a_damaged_checkpoint_names_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1)
+        run(config("linear_probe"), options(tmp_path))
+    checkpoint = next(tmp_path.rglob("checkpoint.safetensors"))
+    checkpoint.write_bytes(checkpoint.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged"):
+        run(config("linear_probe"), options(tmp_path))
+
+
+def test_an_unwritable_output_is_refused(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(UserError, match="cannot write there"):
+        run(config("linear_probe"), options(blocked))
+
+
+def test_test_rows_are_described_one_by_one(whole: Record, tmp_path: Path) -> None:
+    record = run(config("linear_probe"), options(tmp_path))
+    rows = (tmp_path / record.artifacts["predictions"].path).read_text().splitlines()
+    correct = np.mean([json.loads(row)["correct"] for row in rows])
+    assert correct == pytest.approx(record.metrics.test["accuracy"])
+
+
+def test_stored_features_change_no_prediction_much(tmp_path: Path) -> None:
+    stored = run(config("lst"), options(tmp_path / "stored"))
+    plain = run(config("lst", "features.enabled=false"), options(tmp_path / "plain"))
+    assert stored.time
+    assert plain.time
+    assert stored.time.features.used
+    assert not plain.time.features.used
+    losses = [[e.loss for e in r.history] for r in (stored, plain)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_features_past_their_limit_are_recomputed(tmp_path: Path) -> None:
+    record = run(config("lst", "features.max_bytes=1000"), options(tmp_path))
+    assert record.time
+    assert not record.time.features.used
+    assert "features.max_bytes is 1000" in str(record.time.features.reason)
+
+
+@pytest.mark.parametrize("method", ["lst", "mp_ismoe", "full", "adapter"])
+def test_memory_laws_of_a_run(method: str, whole: Record, tmp_path: Path) -> None:
+    record = whole if method == "mp_ismoe" else run(config(method), options(tmp_path))
+    memory = record.memory
+    assert memory
+    assert sum(memory.at_peak_bytes.values()) == memory.train_peak_bytes
+    if method in ("lst", "mp_ismoe"):
+        assert memory.at_peak_bytes["saved_backbone"] == 0
+    if record.config["train"]["amp"] == "off":
+        assert memory.predicted_train_peak_bytes is not None
+        residual = memory.train_peak_bytes - memory.predicted_train_peak_bytes
+        assert 0 <= residual <= 64
