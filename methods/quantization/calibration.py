@@ -1,0 +1,107 @@
+"""Input statistics of quantised linear layers, measured on two disjoint halves of rows."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from methods.quantization.modules import QuantizedLinear
+
+
+@dataclass
+class Moments:
+    """Sums over a layer's input vectors x, on the CPU.
+
+    Attributes:
+        outer: [C, C] fp32 sum of x x^T.
+        total: [C] fp32 sum of x.
+        count: number of vectors.
+    """
+
+    outer: Tensor
+    total: Tensor
+    count: int = 0
+
+    @classmethod
+    def zeros(cls, columns: int) -> "Moments":
+        """Start from nothing."""
+        return cls(torch.zeros(columns, columns), torch.zeros(columns))
+
+    def add(self, x: Tensor) -> None:
+        """Add the vectors of ``x`` [..., C]."""
+        rows = x.detach().reshape(-1, x.shape[-1]).float()
+        self.outer += (rows.T @ rows).cpu()
+        self.total += rows.sum(0).cpu()
+        self.count += rows.shape[0]
+
+    @property
+    def mean(self) -> Tensor:
+        """[C] mean of x."""
+        return self.total / self.count
+
+    def second_moment(self, about: Tensor | None = None) -> Tensor:
+        """Return E[(x - a)(x - a)^T] as [C, C] fp32, with a = ``about`` [C], or zero."""
+        moment = self.outer / self.count
+        if about is None:
+            return moment
+        cross = torch.outer(about, self.mean)
+        return moment - cross - cross.T + torch.outer(about, about)
+
+
+@dataclass
+class LayerStatistics:
+    """Moments of one layer on the half that chooses codes and the half that scores them."""
+
+    fit: Moments
+    score: Moments
+
+    @property
+    def bytes(self) -> int:
+        """Bytes held on the host."""
+        return sum(m.outer.nbytes + m.total.nbytes for m in (self.fit, self.score))
+
+    @property
+    def complete(self) -> bool:
+        """Whether both halves have seen inputs."""
+        return self.fit.count > 0 and self.score.count > 0
+
+
+class _Collector:
+    """A forward hook that splits a layer's examples between the two halves."""
+
+    def __init__(self, columns: int) -> None:
+        self.statistics = LayerStatistics(Moments.zeros(columns), Moments.zeros(columns))
+        self._seen = 0
+
+    def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        """Send examples (first axis) in turn to the fit and the score half."""
+        x = inputs[0]
+        start = self._seen % 2
+        self.statistics.fit.add(x[start::2])
+        self.statistics.score.add(x[1 - start :: 2])
+        self._seen += x.shape[0]
+
+
+def collect(
+    modules: Mapping[str, QuantizedLinear], run_forward: Callable[[], None]
+) -> dict[str, LayerStatistics]:
+    """Run the model and gather the input moments of its layers.
+
+    Args:
+        modules: the layers by name.
+        run_forward: runs the calibration rows through the model.
+
+    Returns:
+        Statistics by name, of the layers that ``run_forward`` reached with two or more examples.
+    """
+    collectors = {name: _Collector(m.in_features) for name, m in modules.items()}
+    handles = [m.register_forward_pre_hook(collectors[n]) for n, m in modules.items()]
+    try:
+        with torch.no_grad():
+            run_forward()
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = {name: collector.statistics for name, collector in collectors.items()}
+    return {name: statistics for name, statistics in found.items() if statistics.complete}

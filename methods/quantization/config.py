@@ -1,0 +1,110 @@
+"""The settings of a low-bit backbone; torch-free, so that method cards can import it."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from harness.registry import Config
+
+Bits = Literal[2, 3, 4, 8]
+Rounding = Literal["nearest", "floor"]
+Range = Literal["include_zero", "literal", "float_min"]
+Granularity = Literal["per_output_channel", "per_tensor", "group"]
+Noise = Literal[
+    "select",
+    "none",
+    "random",
+    "moment",
+    "range_jitter",
+    "mu_channel",
+    "mu_tensor",
+    "mu_weight",
+    "layer_recon",
+    "weight_mse",
+]
+
+
+class QuantizationConfig(Config):
+    """Quantiser and re-quantisation of a frozen backbone (GNP-IQ, Eq. 1-5 of MP-ISMoE).
+
+    A method's configuration derives from this class, so that every field is a field of it.
+    """
+
+    bits: Bits = Field(8, description="bits of a weight's code: 2, 3, 4 or 8")
+    embedding_bits: Bits | None = Field(
+        8, description="bits of embeddings and their tied heads; null keeps them fp32"
+    )
+    rounding: Rounding = Field(
+        "nearest", description="rounding of codes; floor is Eq. 1 as printed (4x the error)"
+    )
+    range: Range = Field(
+        "include_zero",
+        description="range of a group: widened to hold zero, literal Eq. 2, or stored minimum",
+    )
+    granularity: Granularity = Field(
+        "per_output_channel", description="which weights share one scale and zero point"
+    )
+    group_size: int = Field(
+        64, ge=1, description="weights in a group along the input (granularity=group)"
+    )
+    clip: Literal["none", "mse", "output"] = Field(
+        "none", description="search a narrower range by weight error or by output error"
+    )
+    bias_correction: bool = Field(
+        False, description="add the mean output error of the calibration rows to the bias"
+    )
+    init: Literal["rtn", "gptq"] = Field(
+        "rtn", description="first codes: round to nearest, or GPTQ on the calibration rows"
+    )
+    noise: Noise = Field(
+        "select",
+        description="noise of a re-quantisation: best draw per output channel (select), one draw "
+        "(random, Eq. 5), learned (mu_*, layer_recon, weight_mse), or none",
+    )
+    noise_scale: float = Field(
+        0.1, ge=0, description="standard deviation of the noise, in units of the scale s"
+    )
+    noise_draws: int = Field(
+        32, ge=1, description="candidates of select and range_jitter; the first has no noise"
+    )
+    noise_steps: int = Field(50, ge=1, description="optimisation steps of learned noise")
+    sample_percent: float = Field(
+        10, gt=0, le=100, description="p: percent of the sample units that a round re-quantises"
+    )
+    sample_unit: Literal["groups", "tensors", "layers"] = Field(
+        "groups", description="what p counts: output channels, weight tensors or whole layers"
+    )
+    requantize_every: int | None = Field(
+        None, ge=1, description="M: epochs between rounds; null is one round, halfway"
+    )
+    accept: Literal["improve", "always"] = Field(
+        "improve", description="keep a re-quantised channel only where its error falls, or always"
+    )
+    master: Literal["file", "none"] = Field(
+        "file", description="what is perturbed: the full-precision file, or the dequantised codes"
+    )
+    accumulate: bool = Field(
+        False, description="whether accepted noise stays in the master for later rounds"
+    )
+    calibration_rows: int = Field(
+        256, ge=2, description="training rows that measure output errors: half fit, half score"
+    )
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether output errors, and so calibration rows, are needed."""
+        measured = self.noise not in ("none", "weight_mse")
+        return measured or self.needs_initialisation
+
+    @property
+    def needs_initialisation(self) -> bool:
+        """Whether the first codes depend on calibration rows."""
+        return self.clip == "output" or self.bias_correction or self.init == "gptq"
+
+    def requantizes_at(self, epoch: int, epochs: int) -> bool:
+        """Tell whether a round comes before epoch ``epoch`` (0-based) of ``epochs``."""
+        if self.noise == "none":
+            return False
+        if self.requantize_every is None:
+            return epoch == epochs // 2
+        return epoch > 0 and epoch % self.requantize_every == 0

@@ -1,0 +1,98 @@
+"""Full-precision masters, read from their files one tensor at a time and never kept."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from harness.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class TensorSource:
+    """One tensor of a safetensors file."""
+
+    path: Path
+    tensor: str
+
+
+class MasterStore:
+    """Reads full-precision tensors again when re-quantisation needs them.
+
+    Nothing stays in memory: every ``read`` opens the file. The files are never written; an
+    accumulated master goes to a temporary file of its own.
+
+    Args:
+        sources: where each tensor is, by its name.
+    """
+
+    def __init__(self, sources: Mapping[str, TensorSource]) -> None:
+        self._sources = dict(sources)
+        self._replaced: dict[str, TensorSource] = {}
+        self._folder: TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def from_file(cls, path: Path, names: Iterable[str]) -> "MasterStore":
+        """Read tensors from one weight file.
+
+        Args:
+            path: safetensors file.
+            names: names of tensors that it must hold.
+
+        Raises:
+            UserError: the file cannot be read, or lacks a tensor.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                held = set(file.keys())
+        except (OSError, SafetensorError) as error:
+            raise UserError(
+                f"The weight file '{path}' cannot be read ({error}); re-quantisation needs it."
+            ) from error
+        names = list(names)
+        for name in names:
+            if name not in held:
+                raise UserError(f"'{path}' holds no tensor '{name}'." + did_you_mean(name, held))
+        return cls({name: TensorSource(path, name) for name in names})
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "MasterStore":
+        """Write tensors, such as random weights, to temporary files and read them from there."""
+        store = cls({})
+        store._sources = {name: store._write(name, tensor) for name, tensor in tensors.items()}
+        return store
+
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Names of the tensors that have an accumulated version."""
+        return tuple(self._replaced)
+
+    def read(self, name: str) -> Tensor:
+        """Return the tensor ``name`` as fp32 on the CPU; its accumulated version if it has one."""
+        return self._load(self._replaced.get(name, self._sources[name]))
+
+    def read_original(self, name: str) -> Tensor:
+        """Return the pretrained tensor ``name`` as fp32 on the CPU."""
+        return self._load(self._sources[name])
+
+    def replace(self, name: str, tensor: Tensor) -> None:
+        """Write an accumulated version of ``name``; the original file stays as it is."""
+        self._replaced[name] = self._write(f"accumulated.{name}", tensor)
+
+    def _write(self, name: str, tensor: Tensor) -> TensorSource:
+        if self._folder is None:
+            self._folder = TemporaryDirectory(prefix="masters-")
+        path = Path(self._folder.name) / f"{name}.safetensors"
+        save_file({name: tensor.detach().cpu().contiguous()}, path)
+        return TensorSource(path, name)
+
+    @staticmethod
+    def _load(source: TensorSource) -> Tensor:
+        with safe_open(source.path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(source.tensor)
+        return tensor.to(torch.float32)

@@ -1,0 +1,343 @@
+"""Linear and embedding layers whose frozen weight is stored as packed codes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from harness.errors import UserError, did_you_mean
+from methods.quantization.config import QuantizationConfig
+from methods.quantization.grid import (
+    Grid,
+    GridSpec,
+    clip_factors,
+    dequantize,
+    fit_grid,
+    quantize,
+)
+from methods.quantization.packing import pack, unpack
+
+
+class QuantizedWeight(nn.Module):
+    """A frozen weight matrix, held as packed codes with a scale and zero point per group.
+
+    It takes the place of a layer's ``weight``; tied layers share one.
+
+    Args:
+        weight: [R, C] of any floating dtype; R output channels (rows of an embedding).
+        spec: the quantiser.
+        source_name: name of the master tensor in its file.
+        clip: ``none`` or ``mse``; ``output`` counts as ``mse`` until inputs are measured.
+
+    Attributes:
+        codes: [ceil(bits x R x C / 8)] uint8 buffer.
+        scale: [G] fp32 buffer.
+        zero_point: [G] uint8 buffer (fp32 for ``range=float_min``).
+        mse: [] fp32 buffer, mean squared error against the master (Eq. 4).
+    """
+
+    codes: Tensor
+    scale: Tensor
+    zero_point: Tensor
+    mse: Tensor
+
+    def __init__(
+        self, weight: Tensor, spec: GridSpec, source_name: str, clip: str = "none"
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        self.source_name = source_name
+        self.shape = weight.shape
+        self.groups = spec.groups(weight.shape[0], weight.shape[1], source_name)
+        master = weight.detach().float()
+        shrink = clip_factors(master, spec, clip, None)
+        grid = fit_grid(master.reshape(self.groups), spec, shrink)
+        codes = quantize(master.reshape(self.groups), grid, spec)
+        self.register_buffer("codes", pack(codes, spec.bits))
+        self.register_buffer("scale", grid.scale)
+        self.register_buffer("zero_point", grid.zero_point)
+        self.register_buffer("mse", self.error_against(master))
+
+    @property
+    def grid(self) -> Grid:
+        """Scale and zero point of every group."""
+        return Grid(self.scale, self.zero_point)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the codes live."""
+        return self.codes.device
+
+    @property
+    def code_bytes(self) -> int:
+        """Bytes of the packed codes: ceil(bits x n / 8)."""
+        return self.codes.nbytes
+
+    @property
+    def metadata_bytes(self) -> int:
+        """Bytes of scales, zero points and the error."""
+        return self.scale.nbytes + self.zero_point.nbytes + self.mse.nbytes
+
+    @property
+    def quantization_mse(self) -> float:
+        """Mean squared error against the master (Eq. 4)."""
+        return float(self.mse)
+
+    def memory_categories(self) -> dict[str, str]:
+        """Return the memory category of every buffer by its name."""
+        metadata = dict.fromkeys(("scale", "zero_point", "mse"), "quantization_metadata")
+        return {"codes": "quantized_weights", **metadata}
+
+    def unpacked(self) -> Tensor:
+        """Return the codes as [R, C] uint8; do not write to it."""
+        return unpack(self.codes, self.spec.bits, self.shape.numel()).view(self.shape)
+
+    def dequantize(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return the weight [R, C] in ``dtype`` (Eq. 3), a new tensor at every call."""
+        codes = self.unpacked().view(self.groups)
+        return dequantize(codes, self.grid, self.spec, dtype).view(self.shape)
+
+    def dequantize_rows(self, rows: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Return some rows of the weight.
+
+        Args:
+            rows: [...] long, indices of rows.
+            dtype: dtype of the result.
+
+        Returns:
+            [..., C]; only these rows are unpacked.
+        """
+        flat = rows.reshape(-1)
+        columns = self.shape[1]
+        packed = self.codes.view(self.shape[0], -1)[flat]  # [n, bytes of a row]
+        codes = unpack(packed.view(-1), self.spec.bits, flat.numel() * columns)
+        groups_per_row = self.groups[0] // self.shape[0]
+        if groups_per_row == 0:  # one grid for the whole tensor
+            grid, shape = self.grid, (1, -1)
+        else:
+            grid = Grid(
+                self.scale.view(-1, groups_per_row)[flat].view(-1),
+                self.zero_point.view(-1, groups_per_row)[flat].view(-1),
+            )
+            shape = (-1, self.groups[1])
+        values = dequantize(codes.view(shape), grid, self.spec, dtype)
+        return values.view(*rows.shape, columns)
+
+    def error_against(self, master: Tensor) -> Tensor:
+        """Return the mean squared error [] against ``master`` [R, C] fp32 (Eq. 4)."""
+        return (self.dequantize().sub_(master)).square_().mean()
+
+    @torch.no_grad()
+    def replace(self, codes: Tensor, grid: Grid, master: Tensor) -> None:
+        """Store new codes in place.
+
+        Args:
+            codes: [R, C] uint8.
+            grid: scale and zero point of the G groups.
+            master: [R, C] fp32, against which the error is measured.
+        """
+        self.codes.copy_(pack(codes, self.spec.bits))
+        self.scale.copy_(grid.scale)
+        self.zero_point.copy_(grid.zero_point)
+        self.mse.copy_(self.error_against(master))
+
+    def extra_repr(self) -> str:
+        """Describe shape and bits."""
+        return f"{tuple(self.shape)}, bits={self.spec.bits}"
+
+
+class _QuantizedLinear(torch.autograd.Function):
+    """x W^T + b whose backward dequantises W again, so that W is never saved."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, weight: QuantizedWeight) -> Tensor:
+        ctx.weight = weight  # the module, not a tensor: autograd saves nothing
+        return F.linear(x, weight.dequantize(x.dtype), bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (grad,) = grads
+        needs_input, needs_bias, _ = ctx.needs_input_grad
+        grad_input = grad @ ctx.weight.dequantize(grad.dtype) if needs_input else None
+        grad_bias = grad.reshape(-1, grad.shape[-1]).sum(0) if needs_bias else None
+        return grad_input, grad_bias, None
+
+
+def quantized_linear(x: Tensor, weight: QuantizedWeight, bias: Tensor | None = None) -> Tensor:
+    """Apply a linear layer with a low-bit weight.
+
+    The weight is dequantised in the compute dtype (autocast's, or that of ``x``), used and freed;
+    the backward pass dequantises it again. No gradient is made for the weight.
+
+    Args:
+        x: [..., C] floating point.
+        weight: [R, C] low-bit weight.
+        bias: [R], or None.
+
+    Returns:
+        [..., R] in the compute dtype.
+    """
+    device = x.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    bias = None if bias is None else bias.to(dtype)
+    result: Tensor = _QuantizedLinear.apply(x.to(dtype), bias, weight)
+    return result
+
+
+class QuantizedLinear(nn.Module):
+    """A linear layer with a low-bit frozen weight.
+
+    Args:
+        linear: the layer to replace; its bias parameter is kept, frozen.
+        weight: its weight in low-bit storage.
+        bias_correction: whether to hold a correction of the bias (zero until calibrated).
+
+    Attributes:
+        correction: [R] fp32 buffer added to the bias, or None.
+    """
+
+    correction: Tensor | None
+    bias: nn.Parameter | None
+
+    def __init__(
+        self, linear: nn.Linear, weight: QuantizedWeight, *, bias_correction: bool = False
+    ) -> None:
+        super().__init__()
+        self.in_features = linear.in_features
+        self.out_features = linear.out_features
+        self.weight = weight
+        self.bias = linear.bias
+        if self.bias is not None:
+            self.bias.requires_grad_(False)
+        zeros = weight.scale.new_zeros(linear.out_features) if bias_correction else None
+        self.register_buffer("correction", zeros)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``x`` [..., C] to [..., R]."""
+        bias: Tensor | None = self.bias
+        if self.correction is not None:
+            bias = self.correction if bias is None else bias + self.correction
+        return quantized_linear(x, self.weight, bias)
+
+    def memory_categories(self) -> dict[str, str]:
+        """Return the memory category of this module's own buffer."""
+        return {} if self.correction is None else {"correction": "quantization_metadata"}
+
+    def extra_repr(self) -> str:
+        """Describe the layer as ``nn.Linear`` does."""
+        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
+
+
+class QuantizedEmbedding(nn.Module):
+    """An embedding table with low-bit rows; only the rows that are read are dequantised.
+
+    Args:
+        embedding: the table to replace.
+        weight: its weight in low-bit storage.
+    """
+
+    def __init__(self, embedding: nn.Embedding, weight: QuantizedWeight) -> None:
+        super().__init__()
+        self.num_embeddings = embedding.num_embeddings
+        self.embedding_dim = embedding.embedding_dim
+        self.padding_idx = embedding.padding_idx
+        self.weight = weight
+        if self.embedding_dim * weight.spec.bits % 8:
+            raise UserError(
+                f"embedding_bits={weight.spec.bits}: a row of '{weight.source_name}' "
+                f"({self.embedding_dim} weights) must fill whole bytes; choose 8."
+            )
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Look up ``ids`` [...] long; returns [..., D] fp32."""
+        return self.weight.dequantize_rows(ids)
+
+    def extra_repr(self) -> str:
+        """Describe the table as ``nn.Embedding`` does."""
+        return f"{self.num_embeddings}, {self.embedding_dim}"
+
+
+QuantizedModule = QuantizedLinear | QuantizedEmbedding
+
+
+def quantize_modules(
+    root: nn.Module, names: Sequence[str], config: QuantizationConfig
+) -> dict[str, QuantizedModule]:
+    """Replace linear layers and embeddings of a model by low-bit ones, in place.
+
+    Weights are rounded without calibration rows; what needs these is the work of
+    ``Requantizer.initialise``. A tied weight is stored once, at the embedding's bits.
+
+    Args:
+        root: the model; its weights may be real, fake or on the meta device.
+        names: module names of nn.Linear and nn.Embedding layers.
+        config: the quantiser. ``embedding_bits=None`` leaves embeddings and their tied heads.
+
+    Returns:
+        The new modules by name.
+
+    Raises:
+        UserError: a name is no nn.Linear or nn.Embedding of ``root``.
+    """
+    paths = dict(root.named_modules(remove_duplicate=False))
+    layers = {name: _layer(paths, name) for name in names}
+    tables = {id(m.weight) for m in layers.values() if isinstance(m, nn.Embedding)}
+    stored: dict[int, QuantizedWeight] = {}
+    replaced: dict[str, QuantizedModule] = {}
+    for name, layer in layers.items():
+        key = id(layer.weight)
+        bits = config.embedding_bits if key in tables else config.bits
+        if bits is None:
+            continue
+        if key not in stored:
+            spec = GridSpec.from_config(config, bits)
+            stored[key] = QuantizedWeight(layer.weight, spec, f"{name}.weight", config.clip)
+        if isinstance(layer, nn.Embedding):
+            replaced[name] = QuantizedEmbedding(layer, stored[key])
+        else:
+            correct = config.bias_correction
+            replaced[name] = QuantizedLinear(layer, stored[key], bias_correction=correct)
+        for alias in [path for path, module in paths.items() if module is layer]:
+            root.set_submodule(alias, replaced[name])
+    return replaced
+
+
+def _layer(modules: Mapping[str, nn.Module], name: str) -> nn.Linear | nn.Embedding:
+    layer = modules.get(name)
+    if not isinstance(layer, nn.Linear | nn.Embedding):
+        known = [n for n, m in modules.items() if isinstance(m, nn.Linear | nn.Embedding)]
+        raise UserError(
+            f"'{name}' is no nn.Linear or nn.Embedding and cannot be quantised."
+            + did_you_mean(name, known)
+        )
+    return layer
+
+
+def distinct_weights(modules: Mapping[str, QuantizedModule]) -> dict[str, QuantizedWeight]:
+    """Return every low-bit weight once, by the first of the modules' names that holds it."""
+    found: dict[QuantizedWeight, str] = {}
+    for name, module in modules.items():
+        found.setdefault(module.weight, name)
+    return {name: weight for weight, name in found.items()}
+
+
+def mean_mse(modules: Mapping[str, QuantizedModule]) -> float:
+    """Return the mean squared error over all weights of all modules (Eq. 4)."""
+    weights = distinct_weights(modules).values()
+    total = sum(w.quantization_mse * w.shape.numel() for w in weights)
+    return total / max(1, sum(w.shape.numel() for w in weights))
+
+
+def storage_bytes(modules: Mapping[str, QuantizedModule]) -> dict[str, int]:
+    """Return bytes held by memory category, shared weights counted once."""
+    holders: list[nn.Module] = [*distinct_weights(modules).values(), *modules.values()]
+    totals = {"quantized_weights": 0, "quantization_metadata": 0}
+    for holder in holders:
+        if isinstance(holder, QuantizedWeight | QuantizedLinear):
+            for buffer, category in holder.memory_categories().items():
+                totals[category] += holder.get_buffer(buffer).nbytes
+    return totals

@@ -1,0 +1,402 @@
+"""Re-quantisation rounds of GNP-IQ: perturb sampled channels, round again, keep what is better."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from methods.quantization.calibration import LayerStatistics, collect
+from methods.quantization.config import QuantizationConfig
+from methods.quantization.gptq import gptq_codes
+from methods.quantization.grid import (
+    Grid,
+    clip_factors,
+    fit_grid,
+    quantize,
+    row_errors,
+    rows_to_groups,
+)
+from methods.quantization.masters import MasterStore
+from methods.quantization.modules import (
+    QuantizedLinear,
+    QuantizedModule,
+    QuantizedWeight,
+    distinct_weights,
+)
+from methods.quantization.noise import Candidate, Problem, best_candidate, normals
+from methods.quantization.sampling import keyed_generator, sample_channels
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What a round did to one weight tensor.
+
+    Attributes:
+        tried: output channels that were re-quantised.
+        accepted: channels whose new codes were kept; the others were rolled back.
+        mse_before: mean squared weight error (Eq. 4) before the round.
+        mse_after: the same after it.
+        output_error_before: squared output error over squared output, on rows that chose
+            nothing; None for a layer without calibration inputs.
+        output_error_after: the same after the round.
+    """
+
+    tried: int
+    accepted: int
+    mse_before: float
+    mse_after: float
+    output_error_before: float | None
+    output_error_after: float | None
+
+
+@dataclass(frozen=True)
+class RequantizeReport:
+    """One round, by name of the weight tensor's module."""
+
+    round: int
+    layers: Mapping[str, LayerReport] = field(default_factory=dict)
+
+    @property
+    def tried(self) -> int:
+        """Output channels that were re-quantised."""
+        return sum(layer.tried for layer in self.layers.values())
+
+    @property
+    def accepted(self) -> int:
+        """Output channels whose new codes were kept."""
+        return sum(layer.accepted for layer in self.layers.values())
+
+
+class Requantizer:
+    """Calibrates and re-quantises the low-bit layers of a frozen backbone.
+
+    The noise of an accepted group is recorded by round, draw, mean and deviation, and every draw
+    is a function of the seed, so that codes can be computed again from master and record.
+
+    Args:
+        modules: the low-bit modules by name; tied weights are handled once.
+        masters: where the full-precision weights are read again.
+        config: quantiser and noise.
+        generator: CPU generator; one number is drawn from it.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, QuantizedModule],
+        masters: MasterStore,
+        config: QuantizationConfig,
+        generator: torch.Generator,
+    ) -> None:
+        self.modules = dict(modules)
+        self.weights = distinct_weights(modules)
+        self.masters = masters
+        self.config = config
+        self.rounds = 0
+        self._seed = int(torch.randint(2**62, (), generator=generator))
+        self._statistics: dict[str, LayerStatistics] = {}
+        self._calibrated = False
+        self._calibration_peak_bytes = 0
+        self._records = {name: _no_noise(weight) for name, weight in self.weights.items()}
+
+    # -- calibration ---------------------------------------------------------------------------
+
+    def calibrate(self, run_forward: Callable[[], None]) -> None:
+        """Measure the layers' inputs on two disjoint halves of the calibration examples.
+
+        Calibrate right before ``initialise`` and before every ``round``: statistics are no part
+        of the state, so that a resumed run measures what an uninterrupted one does.
+
+        Args:
+            run_forward: runs the calibration rows through the model; examples (first axis of a
+                layer's input) go in turn to the half that chooses and the half that scores.
+        """
+        linears = {n: m for n, m in self.modules.items() if isinstance(m, QuantizedLinear)}
+        self._statistics = collect(linears, run_forward)
+        self._calibrated = True
+        held = sum(statistics.bytes for statistics in self._statistics.values())
+        self._calibration_peak_bytes = max(self._calibration_peak_bytes, held)
+
+    def forget_calibration(self) -> None:
+        """Free the statistics."""
+        self._statistics = {}
+        self._calibrated = False
+
+    def host_bytes(self) -> dict[str, int]:
+        """Return the most bytes that masters (one tensor) and statistics held on the host."""
+        largest = max((4 * w.shape.numel() for w in self.weights.values()), default=0)
+        return {"masters": largest, "calibration": self._calibration_peak_bytes}
+
+    # -- first codes and rounds ----------------------------------------------------------------
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Choose the first codes by calibration rows (``clip``, ``init``, ``bias_correction``).
+
+        A weight that no calibration row reached, such as an embedding, keeps the codes it has.
+
+        Raises:
+            RuntimeError: ``calibrate`` has not been called.
+        """
+        if not self.config.needs_initialisation:
+            return
+        self._require_calibration()
+        for name, weight in self.weights.items():
+            moment = self._moment(name)
+            if moment is None:
+                continue
+            master = self._read(weight)
+            shrink = clip_factors(master, weight.spec, self.config.clip, moment)
+            grid = fit_grid(master.view(weight.groups), weight.spec, shrink)
+            if self.config.init == "gptq":
+                codes = gptq_codes(master, grid, weight.spec, moment)
+                self._records[name]["mean"].fill_(torch.nan)  # not a rounding of the master
+            else:
+                codes = quantize(master.view(weight.groups), grid, weight.spec)
+            weight.replace(codes.view(weight.shape), grid, master)
+            self._correct_biases(weight, master)
+
+    @torch.no_grad()
+    def round(self) -> RequantizeReport:
+        """Re-quantise p percent of the sample units with noise (Eq. 5, then Eq. 2 and 1).
+
+        Returns:
+            What was tried and kept, with errors before and after, by module name.
+
+        Raises:
+            RuntimeError: the objective needs ``calibrate``, which has not been called.
+        """
+        if self.config.needs_calibration:
+            self._require_calibration()
+        layers = {
+            name: self._requantize(name, rows) for name, rows in self._sample(self.rounds).items()
+        }
+        report = RequantizeReport(self.rounds, layers)
+        self.rounds += 1
+        return report
+
+    def _requantize(self, name: str, rows: Tensor) -> LayerReport:
+        """Re-quantise the output channels ``rows`` [n] of one weight."""
+        weight = self.weights[name]
+        rows = rows.to(weight.device)
+        master = self._read(weight)
+        before = (weight.quantization_mse, self._output_error(name, master))
+        problem = self._problem(name, rows, master)
+        best = best_candidate(problem)
+        if self.config.accept == "always":
+            kept = torch.ones_like(rows, dtype=torch.bool)
+        else:
+            kept = best.error < problem.error(problem.current)
+        accepted = int(kept.sum())
+        if accepted:
+            self._store(name, rows, best, kept, master)
+            self._correct_biases(weight, master)
+        after = (weight.quantization_mse, self._output_error(name, master))
+        return LayerReport(len(rows), accepted, before[0], after[0], before[1], after[1])
+
+    def _problem(self, name: str, rows: Tensor, master: Tensor) -> Problem:
+        weight = self.weights[name]
+        target, current = master[rows], weight.dequantize()[rows]
+        base = current if self.config.master == "none" else target
+        if self.config.accumulate and self.config.master == "file":
+            base = self.masters.read(weight.source_name).to(weight.device)[rows]
+        moment = None if self.config.noise == "weight_mse" else self._moment(name)
+        round_index = self.rounds
+        return Problem(
+            base=base,
+            target=target,
+            current=current,
+            moment=moment,
+            shrink=clip_factors(base, weight.spec, self.config.clip, moment),
+            spec=weight.spec,
+            config=self.config,
+            normal=lambda draw: normals(self._seed, name, round_index, draw, base.shape).to(
+                base.device
+            ),
+        )
+
+    def _store(
+        self, name: str, rows: Tensor, best: Candidate, kept: Tensor, master: Tensor
+    ) -> None:
+        """Write the channels of mask ``kept`` [n] among ``rows`` [n]; leave all others."""
+        weight = self.weights[name]
+        kept_groups = rows_to_groups(kept, best.draw.shape[0])
+        chosen = _group_indices(weight, rows)[kept_groups]
+        codes, scale, zero_point = (
+            t.clone() for t in (weight.unpacked(), weight.scale, weight.zero_point)
+        )
+        codes[rows[kept]] = best.codes[kept]
+        scale[chosen] = best.grid.scale[kept_groups]
+        zero_point[chosen] = best.grid.zero_point[kept_groups]
+        weight.replace(codes, Grid(scale, zero_point), master)
+        mean, std = best.mean[kept_groups], best.std[kept_groups]
+        if self.config.master == "none":
+            mean = torch.full_like(mean, torch.nan)  # the weights before the noise are gone
+        elif self.config.accumulate:
+            accumulated = self.masters.read(weight.source_name).to(weight.device)
+            accumulated[rows[kept]] = best.weights[kept]
+            self.masters.replace(weight.source_name, accumulated)
+            mean, std = torch.zeros_like(mean), torch.zeros_like(std)  # the master holds it now
+        record, index = self._records[name], chosen.cpu()
+        record["round"][index] = self.rounds
+        record["draw"][index] = best.draw[kept_groups].cpu()
+        record["mean"][index] = mean.cpu()
+        record["std"][index] = std.cpu()
+
+    def _sample(self, round_index: int) -> dict[str, Tensor]:
+        """Return a round's output channels by name, on the CPU; a function of seed and round."""
+        channels = {name: weight.shape[0] for name, weight in self.weights.items()}
+        generator = keyed_generator(self._seed, "sample", round_index)
+        return sample_channels(channels, self.config, generator)
+
+    # -- errors --------------------------------------------------------------------------------
+
+    def _require_calibration(self) -> None:
+        if not self._calibrated:
+            raise RuntimeError("call Requantizer.calibrate before: output errors are needed")
+
+    def _read(self, weight: QuantizedWeight) -> Tensor:
+        return self.masters.read_original(weight.source_name).to(weight.device)
+
+    def _linears(self, weight: QuantizedWeight) -> Iterator[tuple[str, QuantizedLinear]]:
+        """Yield the linear layers that use a weight and whose inputs were measured."""
+        for name, module in self.modules.items():
+            if name not in self._statistics:
+                continue
+            if isinstance(module, QuantizedLinear) and module.weight is weight:
+                yield name, module
+
+    def _moments(self, name: str) -> tuple[Tensor, Tensor] | None:
+        """Return the input moments [C, C] of the fit and the score half of a weight."""
+        weight = self.weights[name]
+        for layer, module in self._linears(weight):
+            statistics = self._statistics[layer]
+            # A corrected bias takes the mean of the fit half away from the error.
+            about = None if module.correction is None else statistics.fit.mean
+            fit, score = (m.second_moment(about) for m in (statistics.fit, statistics.score))
+            return fit.to(weight.device), score.to(weight.device)
+        return None
+
+    def _moment(self, name: str) -> Tensor | None:
+        moments = self._moments(name)
+        return None if moments is None else moments[0]
+
+    def _output_error(self, name: str, master: Tensor) -> float | None:
+        """Return squared output error over squared output on the half that chose nothing.
+
+        Both are taken about the mean where the bias is corrected.
+        """
+        moments = self._moments(name)
+        if moments is None:
+            return None
+        error = row_errors(self.weights[name].dequantize() - master, moments[1]).sum()
+        return float(error / row_errors(master, moments[1]).sum())
+
+    def _correct_biases(self, weight: QuantizedWeight, master: Tensor) -> None:
+        """Set the corrections of a weight's layers to their mean output error, negated."""
+        for name, module in self._linears(weight):
+            if module.correction is not None:
+                mean = self._statistics[name].fit.mean.to(weight.device)
+                module.correction.copy_((master - weight.dequantize()) @ mean)
+
+    # -- state ---------------------------------------------------------------------------------
+
+    def recompute_codes(self, name: str) -> Tensor:
+        """Compute a weight's codes again from its master and the recorded state.
+
+        Args:
+            name: module name of the weight.
+
+        Returns:
+            [R, C] uint8, equal to the stored codes.
+
+        Raises:
+            ValueError: the codes are no rounding of the master with recorded noise (``init=gptq``,
+                ``noise=mu_weight``, ``master=none``).
+        """
+        weight, record = self.weights[name], self._records[name]
+        if bool(record["mean"].isnan().any()):
+            raise ValueError(f"the codes of '{name}' cannot be computed from its master alone")
+        groups = self.masters.read(weight.source_name).view(weight.groups)
+        perturbed = groups + record["mean"][:, None]
+        noisy = torch.stack((record["round"], record["draw"]), dim=1)
+        for round_index, draw in noisy[record["draw"] > 0].unique(dim=0).tolist():
+            rows = self._sample(round_index)[name]
+            indices = _group_indices(weight, rows)
+            shape = torch.Size((len(rows), weight.shape[1]))
+            normal = normals(self._seed, name, round_index, draw, shape)
+            normal = normal.view(len(indices), -1)
+            match = (record["round"][indices] == round_index) & (record["draw"][indices] == draw)
+            chosen = indices[match]
+            perturbed[chosen] += record["std"][chosen, None] * normal[match]
+        grid = Grid(weight.scale.cpu(), weight.zero_point.cpu())
+        return quantize(perturbed, grid, weight.spec).view(weight.shape)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return codes, grids, corrections, noise records and counters as named tensors."""
+        state = {
+            "seed": torch.tensor(self._seed),
+            "rounds": torch.tensor(self.rounds),
+        }
+        for name, buffer in self._buffers():
+            state[name] = buffer.clone()
+        for name, record in self._records.items():
+            state |= {f"{name}.noise.{key}": value.clone() for key, value in record.items()}
+        for tensor in self.masters.replaced:
+            state[f"accumulated.{tensor}"] = self.masters.read(tensor)
+        return state
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what ``state_dict`` returned, in place.
+
+        Raises:
+            KeyError: a tensor is missing.
+        """
+        self._seed, self.rounds = int(state["seed"]), int(state["rounds"])
+        for name, buffer in self._buffers():
+            buffer.copy_(state[name])
+        for name, record in self._records.items():
+            for key, value in record.items():
+                value.copy_(state[f"{name}.noise.{key}"])
+        for key, value in state.items():
+            if key.startswith("accumulated."):
+                self.masters.replace(key.removeprefix("accumulated."), value)
+
+    def state_hash(self) -> str:
+        """Return sha256 over everything that the layers' outputs depend on."""
+        digest = hashlib.sha256()
+        for name, buffer in self._buffers():
+            if not name.endswith(".mse"):
+                digest.update(name.encode())
+                digest.update(buffer.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _buffers(self) -> Iterator[tuple[str, Tensor]]:
+        for name, weight in self.weights.items():
+            for buffer, tensor in weight.named_buffers():
+                yield f"{name}.{buffer}", tensor
+        for name, module in self.modules.items():
+            if isinstance(module, QuantizedLinear) and module.correction is not None:
+                yield f"{name}.correction", module.correction
+
+
+def _group_indices(weight: QuantizedWeight, rows: Tensor) -> Tensor:
+    """Return the groups [n x groups per row] of output channels ``rows`` [n]."""
+    groups_per_row = weight.groups[0] // weight.shape[0]
+    if groups_per_row == 0:  # one group for the whole tensor
+        return torch.zeros(1, dtype=torch.long, device=rows.device)
+    offsets = torch.arange(groups_per_row, device=rows.device)
+    return (rows[:, None] * groups_per_row + offsets).view(-1)
+
+
+def _no_noise(weight: QuantizedWeight) -> dict[str, Tensor]:
+    """Return the record of codes that are a plain rounding of the master, on the CPU."""
+    groups = weight.groups[0]
+    return {
+        "round": torch.full((groups,), -1, dtype=torch.int32),
+        "draw": torch.zeros(groups, dtype=torch.int32),
+        "mean": torch.zeros(groups),
+        "std": torch.zeros(groups),
+    }
