@@ -10,7 +10,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
@@ -179,7 +179,7 @@ class TrackingWorker:
             except BrokenPipeError:
                 return  # it is gone already
 
-    def _send(self, message: dict[str, object]) -> bool:
+    def _send(self, message: Mapping[str, object]) -> bool:
         """Send one line; False where nobody reads it."""
         assert self._process
         assert self._process.stdin

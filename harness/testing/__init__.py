@@ -1,0 +1,1 @@
+"""Mocks and contract suites for those who add methods, tasks and backbones."""

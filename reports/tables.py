@@ -1,0 +1,240 @@
+"""Tables for the terminal and for Markdown, made from Records alone."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from harness.memory.categories import CATEGORIES
+from harness.record import Record
+from reports.comparison import Comparison, Row, compare, is_bundled
+from reports.palette import printable, words
+
+GIB = 2**30
+Line = tuple[str, str, str]
+HEADER = (
+    "method",
+    "dataset",
+    "recipe",
+    "test score (%)",
+    "95 % interval",
+    "min..max",
+    "seeds",
+    "peak (GiB)",
+    "of full",
+    "trainable (%)",
+    "train (s)",
+)
+LEFT_COLUMNS = 3
+
+
+def run_table(record: Record) -> RenderableType:
+    """Return one compact table of a run: scores, parameters, memory, time.
+
+    Args:
+        record: a run of any status; what it lacks is left out.
+
+    Returns:
+        Something that rich can print.
+    """
+    table = Table(box=box.SIMPLE_HEAD, show_header=False, pad_edge=False, title_justify="left")
+    table.title = Text(_run_title(record), style="bold")
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(style="dim")
+    for section in (_status(record), _scores(record), _params(record), _memory(record)):
+        _add_section(table, section)
+    for section in (_time(record), _labels(record)):
+        _add_section(table, section)
+    return table
+
+
+def comparison_table(records: Sequence[Record]) -> RenderableType:
+    """Return runs beside each other: one row for each configuration, seeds summarised.
+
+    Args:
+        records: limited and unfinished ones are left out and counted below the table.
+    """
+    comparison = compare(records)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, name in enumerate(HEADER):
+        table.add_column(name, justify="left" if number < LEFT_COLUMNS else "right")
+    for _, rows in groupby(comparison.rows, key=_place):
+        for row in rows:
+            table.add_row(*map(Text, _cells(row)))
+        table.add_section()
+    return Group(table, *map(Text, _notes(comparison)))
+
+
+def comparison_markdown(records: Sequence[Record]) -> str:
+    """Return the table of :func:`comparison_table` as Markdown, with its notes below."""
+    comparison = compare(records)
+    rules = ["---" if n < LEFT_COLUMNS else "---:" for n in range(len(HEADER))]
+    rows = [HEADER, rules, *([_escaped(cell) for cell in _cells(r)] for r in comparison.rows)]
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    notes = [f"\n{_escaped(note)}" for note in _notes(comparison)]
+    return "\n".join(lines + notes) + "\n"
+
+
+def gib(nbytes: int) -> str:
+    """Return bytes in GiB, with digits enough for a small model's parts (0.0001 GiB = 105 KiB)."""
+    value = nbytes / GIB
+    if value >= 1:
+        return f"{value:.2f}"
+    return f"{value:.4f}" if value >= 0.0001 or nbytes == 0 else "<0.0001"
+
+
+def percent(score: float) -> str:
+    """Return a fraction in percent with one digit."""
+    return f"{100 * score:.1f}"
+
+
+def _add_section(table: Table, lines: Sequence[Line]) -> None:
+    for line in lines:
+        table.add_row(*(Text(printable(cell)) for cell in line))
+    if lines:
+        table.add_section()
+
+
+def _name(record: Record) -> str:
+    return f"{record.method}@{record.preset}" if record.preset else record.method
+
+
+def _run_title(record: Record) -> str:
+    return printable(
+        f"{_name(record)} on {record.task}: {record.dataset}, recipe {record.recipe}, "
+        f"backbone {record.backbone}, seed {record.seed}"
+    )
+
+
+def _labels(record: Record) -> list[Line]:
+    """Say what was used, so that a bundled or limited score is never taken for another."""
+    lines = [
+        ("run key", record.run_key[:16], f"data {record.dataset} ({record.provenance.data.source})")
+    ]
+    if "backbone" in record.config and record.config["backbone"].get("weights") is None:
+        lines.append(("", "", f"{record.backbone} with its bundled weights"))
+    if is_bundled(record):
+        lines.append(("", "", "bundled data: comparable with no published score"))
+    if record.provenance.limited:
+        lines.append(("", "", "limited: part of the data, never ranked"))
+    return lines
+
+
+def _status(record: Record) -> list[Line]:
+    if record.status == "done":
+        return []
+    return [("status", record.status, record.error or "")]
+
+
+def _scores(record: Record) -> list[Line]:
+    """Return the test scores beside validation, the primary one beside the baselines."""
+    metrics = record.metrics
+    lines = []
+    for name in sorted(metrics.test, key=lambda n: (n != metrics.primary, n)):
+        beside = [f"validation {percent(metrics.val[name])}"] if name in metrics.val else []
+        if name == metrics.primary:
+            beside += [f"{words(n)} {percent(s)}" for n, s in sorted(metrics.baselines.items())]
+        lines.append((words(name), f"{percent(metrics.test[name])} %", ", ".join(beside)))
+    return lines
+
+
+def _params(record: Record) -> list[Line]:
+    params = record.params
+    if params is None:
+        return []
+    parts = ", ".join(f"{words(name)} {count:,}" for name, count in params.parts.items())
+    return [
+        ("trainable parameters", f"{params.trainable:,}", f"{params.percent:.2f} %: {parts}"),
+        ("total parameters", f"{params.total:,}", ""),
+    ]
+
+
+def _memory(record: Record) -> list[Line]:
+    memory = record.memory
+    if memory is None:
+        return []
+    predicted = memory.predicted_train_peak_bytes
+    beside = "" if predicted is None else f", predicted {gib(predicted)}"
+    source = f"{memory.source} on {memory.device}{beside}"
+    lines = [("peak memory, training", f"{gib(memory.train_peak_bytes)} GiB", source)]
+    for name in CATEGORIES:
+        nbytes = memory.at_peak_bytes.get(name, 0)
+        if nbytes:
+            share = f"{100 * nbytes / memory.train_peak_bytes:.1f} %"
+            lines.append((f"  {words(name)}", f"{gib(nbytes)} GiB", share))
+    lines.append(("peak memory, inference", f"{gib(memory.inference_peak_bytes)} GiB", ""))
+    return lines
+
+
+def _time(record: Record) -> list[Line]:
+    time = record.time
+    if time is None:
+        return []
+    rate = time.steps / time.train_seconds if time.train_seconds else 0.0
+    features = time.features
+    stored = f"{gib(features.bytes)} GiB stored" if features.used else "recomputed in every step"
+    reason = f": {features.reason}" if features.reason else ""
+    return [
+        (
+            "training",
+            f"{time.train_seconds:.1f} s",
+            f"{time.steps:,} steps, {rate:.1f} steps/s, {time.examples_per_second:,.0f} examples/s",
+        ),
+        ("features", f"{features.seconds:.1f} s", stored + reason),
+        ("inference", f"{time.inference_ms_per_example:.2f} ms", "per example"),
+        ("whole run", f"{time.total_seconds:.1f} s", ""),
+    ]
+
+
+def _place(row: Row) -> tuple[str, str, str]:
+    return (row.record.task, row.record.dataset, row.record.recipe)
+
+
+def _cells(row: Row) -> list[str]:
+    name = f"{_name(row.record)} ({row.variant})" if row.variant else _name(row.record)
+    deviation = "" if row.deviation is None else f" ± {percent(row.deviation)}"
+    interval = "" if row.interval is None else "..".join(percent(end) for end in row.interval)
+    cells = [
+        name,
+        row.record.dataset + (" (bundled)" if row.bundled else ""),
+        row.record.recipe,
+        percent(row.mean) + deviation,
+        interval,
+        f"{percent(min(row.scores))}..{percent(max(row.scores))}" if len(row.seeds) > 1 else "",
+        str(len(row.seeds)),
+        "" if row.peak_bytes is None else gib(row.peak_bytes),
+        "" if row.peak_ratio is None else f"{100 * row.peak_ratio:.0f} %",
+        "" if row.trainable_percent is None else f"{row.trainable_percent:.2f}",
+        "" if row.train_seconds is None else f"{row.train_seconds:.1f}",
+    ]
+    return [printable(cell) for cell in cells]
+
+
+def _notes(comparison: Comparison) -> Iterator[str]:
+    """Say what the numbers are, what blind predictors reach, and what was left out."""
+    if comparison.rows:
+        yield "Mean ± standard deviation over seeds; interval of the mean by Student's t."
+    seen = set()
+    for row in comparison.rows:
+        scores = ", ".join(f"{words(n)} {percent(s)} %" for n, s in sorted(row.baselines.items()))
+        note = f"Blind predictors on {printable(row.record.dataset)}: {scores}."
+        if scores and note not in seen:
+            seen.add(note)
+            yield note
+    if any(row.bundled for row in comparison.rows):
+        yield "Scores on bundled data are comparable with no published ones."
+    if comparison.limited:
+        yield f"Left out: limited runs ({comparison.limited})."
+    if comparison.unfinished:
+        yield f"Left out: unfinished runs ({comparison.unfinished})."
+
+
+def _escaped(text: str) -> str:
+    """Return ``text`` so that Markdown shows it as it is."""
+    entities = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;"}
+    plain = "".join(entities.get(c, c) for c in text)
+    return "".join(f"\\{c}" if c in "\\`*_[]" else c for c in plain)

@@ -1,0 +1,170 @@
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from harness.testing.records import make_memory, make_provenance, make_record
+from reports.comparison import compare, mean_interval
+from reports.tables import comparison_markdown, comparison_table, gib, run_table
+
+HOSTILE = "<script> $x_2$ 100% [red]a|b[/nothing]\x1b[31m\nnext"
+
+
+def _show(renderable, width: int = 160) -> str:
+    console = Console(file=StringIO(), width=width, color_system=None)
+    console.print(renderable)
+    return console.file.getvalue()
+
+
+def _records():
+    peaks = {"full": 3, "lst": 2, "mp_ismoe": 1}
+    base = {"full": 0.95, "lst": 0.90, "mp_ismoe": 0.93}
+    return [
+        make_record(method, seed, base[method] + seed / 100, memory=make_memory(peaks[method]))
+        for method in base
+        for seed in (2, 0, 1)
+    ]
+
+
+def test_run_table_holds_scores_parameters_memory_and_time():
+    shown = _show(run_table(make_record()))
+    for words in (
+        "92.0 %",
+        "validation 92.4, majority 37.3, question only 67.0",
+        "accuracy/colour",
+        "183,424",
+        "7.59 %",
+        "2,415,872",
+        "0.0137 GiB",  # saved_side, 14 MiB
+        "0.0001 GiB",  # quantization_metadata, 128 KiB
+        "50.0 s",
+        "21.3 steps/s",
+        "0.3027 GiB stored",
+        make_record().run_key[:16],
+        "easy-vqa (package)",
+        "bundled weights",
+    ):
+        assert words in shown
+    assert "limited:" not in shown
+    assert "bundled data" not in shown
+
+
+def test_a_run_that_failed_says_why_and_shows_what_it_has():
+    record = make_record(
+        status="oom", error="[bold]no memory", params=None, memory=None, time=None, history=[]
+    )
+    shown = _show(run_table(record))
+    assert "oom" in shown
+    assert "[bold]no memory" in shown
+    assert "peak memory" not in shown
+
+
+def test_bundled_and_limited_scores_say_so():
+    shown = _show(run_table(make_record(provenance=make_provenance("bundled", limited=True))))
+    assert "bundled data: comparable with no published score" in shown
+    assert "limited:" in shown
+
+
+@pytest.mark.parametrize("width", [40, 80, 160])
+def test_hostile_names_break_no_table(width):
+    record = make_record(dataset=HOSTILE, method=HOSTILE)
+    shown = _show(run_table(record), width) + _show(comparison_table([record]), width)
+    assert "\x1b" not in shown
+    if width == 160:
+        assert "<script> $x_2$ 100% [red]a|b[/nothing]" in shown
+    table = comparison_markdown([record]).splitlines()
+    assert "<script>" not in table[2]
+    assert table[0].count("|") == table[1].count("|") == table[2].count("|")
+
+
+def test_seeds_are_summarised_and_ranked_best_first():
+    rows = compare(_records()).rows
+    assert [row.record.method for row in rows] == ["full", "mp_ismoe", "lst"]
+    first = rows[0]
+    assert first.seeds == (0, 1, 2)
+    assert first.mean == pytest.approx(0.96)
+    assert first.deviation == pytest.approx(0.01)
+    # t(0.975, 2) = 4.302653
+    assert first.interval == pytest.approx((0.96 - 0.0248414, 0.96 + 0.0248414), abs=1e-6)
+    peaks = [make_memory(scale).train_peak_bytes for scale in (3, 1, 2)]
+    assert [row.peak_bytes for row in rows] == peaks
+    assert [row.peak_ratio for row in rows] == [peak / peaks[0] for peak in peaks]
+
+
+def test_comparison_shows_the_numbers_in_both_forms():
+    shown, markdown = _show(comparison_table(_records())), comparison_markdown(_records())
+    for words in ("96.0 ± 1.0", "93.5..98.5", "95.0..97.0", "100 %", "7.59", "50.0"):
+        assert words in shown
+        assert words in markdown
+    assert "mp\\_ismoe" in markdown
+    assert "question only 67.0 %" in shown
+
+
+def test_limited_and_unfinished_runs_are_counted_and_left_out():
+    limited = make_record(seed=3, provenance=make_provenance(limited=True))
+    failed = make_record(seed=4, status="diverged")
+    comparison = compare([*_records(), limited, failed])
+    assert (comparison.limited, comparison.unfinished) == (1, 1)
+    assert [len(row.seeds) for row in comparison.rows] == [3, 3, 3]
+    shown = _show(comparison_table([limited, failed]))
+    assert "limited runs (1)" in shown
+    assert "unfinished runs (1)" in shown
+
+
+def test_other_settings_make_another_row_that_names_them():
+    record = make_record(seed=1)
+    changed = {**record.config, "method": {**record.config["method"], "config": {"bits": 4}}}
+    rows = compare([record, make_record(seed=0), make_record(config=changed)]).rows
+    assert sorted((row.variant, len(row.seeds)) for row in rows) == [("bits=4", 1), ("bits=8", 2)]
+
+
+def test_a_ratio_needs_one_full_run_at_the_same_batch_size():
+    config = make_record().config
+    other = {**config, "train": {**config["train"], "batch_size": 64}}
+    rows = compare([make_record("full", config=other), make_record()]).rows
+    assert [row.peak_ratio for row in rows if row.record.method == "mp_ismoe"] == [None]
+
+
+def test_one_seed_has_no_spread_and_no_interval():
+    row = compare([make_record()]).rows[0]
+    assert row.deviation is None
+    assert row.interval is None
+    assert "±" not in comparison_markdown([make_record()]).splitlines()[2]
+
+
+def test_a_bundled_score_says_so_in_the_comparison():
+    markdown = comparison_markdown([make_record(provenance=make_provenance("bundled"))])
+    assert "easy-vqa (bundled)" in markdown
+    assert "comparable with no published ones" in markdown
+
+
+def test_no_records_give_an_empty_table():
+    assert comparison_markdown([]).count("\n") == 2
+    assert "method" in _show(comparison_table([]))
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
+def test_the_mean_lies_in_its_interval(values):
+    low, high = mean_interval(values)
+    mean = sum(values) / len(values)
+    assert low <= mean + 1e-12
+    assert mean <= high + 1e-12
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "shown"),
+    [(0, "0.0000"), (1, "<0.0001"), (14 * 2**20, "0.0137"), (2**30, "1.00"), (20 * 2**30, "20.00")],
+)
+def test_gib_keeps_small_sizes_readable(nbytes, shown):
+    assert gib(nbytes) == shown
+
+
+def test_tables_import_no_torch():
+    code = "import sys, reports.tables; sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
+    root = Path(__file__).resolve().parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
