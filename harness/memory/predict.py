@@ -1,0 +1,94 @@
+"""Predict the memory of a step without running it: the same protocol on fake tensors.
+
+A fake tensor has a shape, a type and a device but no data, so a step of a model of any size takes
+seconds and no memory. The tracker cannot tell the difference; what it counts is what a real step's
+tensors take. Kernel workspace is not predicted.
+"""
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch.optim import Optimizer
+from torch.overrides import TorchFunctionMode
+
+from harness.memory.report import MemoryReport
+from harness.memory.step import StepProgram, run_protocol
+
+
+def predict(program: StepProgram, *, target: str = "cpu") -> MemoryReport:
+    """Predict the memory of a program whose model exists, from a fake copy of it.
+
+    Neither the model nor PyTorch's random state is touched. The sizes of all tensors must follow
+    from shapes alone: code that reads values (``.item()``, boolean indexing) fails on fake tensors.
+
+    Args:
+        program: the step to predict.
+        target: ``"cpu"`` or ``"cuda"``, the device to predict for. Fake tensors always say
+            ``cpu``, because a build of PyTorch without CUDA aborts on fake CUDA tensors.
+
+    Returns:
+        The report, with ``source`` ``"predicted"``.
+    """
+    mode = _fake_mode()
+    original = (program.model, dict(program.regions), program.make_batch())
+    with FakeCopyMode(mode):
+        model, regions, batch = copy.deepcopy(original)
+    fake = replace(program, model=model, regions=regions, make_batch=lambda: batch)
+    with mode:
+        return _run(fake, target)
+
+
+def predict_built(build: Callable[[], StepProgram], *, target: str = "cpu") -> MemoryReport:
+    """Predict the memory of a program that is built here, on fake tensors from the start.
+
+    Args:
+        build: returns the program; it builds the model from a configuration, without weights.
+        target: ``"cpu"`` or ``"cuda"``, as for :func:`predict`.
+    """
+    with _fake_mode():
+        return _run(build(), target)
+
+
+class CudaSizes(TorchFunctionMode):
+    """Make CPU operations keep what their CUDA kernels keep: dropout saves a mask of bytes."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is nn.functional.dropout:
+            return _cuda_dropout(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _cuda_dropout(
+    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> torch.Tensor:
+    if not training or p == 0.0:
+        return input
+    output = torch.native_dropout(input, p, True)[0]
+    return input.copy_(output) if inplace else output
+
+
+def _run(program: StepProgram, target: str) -> MemoryReport:
+    device = torch.device("cpu")
+    if target == "cpu":
+        return run_protocol(program, device=device, source="predicted")
+    with CudaSizes():
+        on_cuda = replace(program, make_optimizer=lambda model: _foreach(program, model))
+        return replace(run_protocol(on_cuda, device=device, source="predicted"), device=target)
+
+
+def _foreach(program: StepProgram, model: nn.Module) -> Optimizer:
+    """Build the optimizer with the implementation that is CUDA's default."""
+    optimizer = program.make_optimizer(model)
+    for group in optimizer.param_groups:
+        if group.get("foreach", False) is None and not group.get("fused"):
+            group["foreach"] = True
+    return optimizer
+
+
+def _fake_mode() -> FakeTensorMode:
+    return FakeTensorMode(allow_non_fake_inputs=True)

@@ -1,0 +1,244 @@
+"""One training step and one inference of any method, observed under the tracker."""
+
+import gc
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from harness.memory.allocator import AllocationLog, CudaPeaks, record_allocations
+from harness.memory.categories import TRAIN_PHASES
+from harness.memory.events import Replay, replay
+from harness.memory.report import MemoryReport
+from harness.memory.tracker import MemoryTracker
+
+MEASURED_STEPS = {"predicted": 1, "allocator": 3}
+"""After one warm-up step; fake tensors give the same figure every time."""
+
+Phase = Callable[[str], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class StepProgram:
+    """What one training step and one inference are, whatever the method and task.
+
+    Attributes:
+        model: everything with parameters, head included.
+        regions: region (``backbone``, ``side``, ``head``) -> its root module within the model.
+        make_batch: returns one batch on the model's device, the largest that training will see; a
+            nest of mappings, sequences, dataclasses and tensors.
+        forward: returns the scalar loss of (model, batch), autocast included.
+        inference: returns the outputs of (model, batch) as a user of the trained model wants them.
+        make_optimizer: returns a new optimizer for a model of this kind.
+        clip_norm: bound of the gradient's norm, None for no clipping.
+        accumulation_steps: forward and backward passes before each optimizer step.
+    """
+
+    model: nn.Module
+    regions: Mapping[str, nn.Module]
+    make_batch: Callable[[], Any]
+    forward: Callable[[nn.Module, Any], torch.Tensor]
+    inference: Callable[[nn.Module, Any], Any]
+    make_optimizer: Callable[[nn.Module], Optimizer]
+    clip_norm: float | None = None
+    accumulation_steps: int = 1
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The memory of one observed call; sizes in bytes.
+
+    Attributes:
+        replay: peak, categories and timeline, by the allocator where it was recorded.
+        traced_peak_bytes: the peak as tensors alone account for it.
+        start_bytes: the tracked total before the call; ``end_bytes`` after it.
+        cuda_bytes: phase -> requested, allocated and reserved peaks; empty on CPU.
+    """
+
+    replay: Replay
+    traced_peak_bytes: int
+    start_bytes: int
+    end_bytes: int
+    cuda_bytes: dict[str, dict[str, int]]
+
+
+def observe(
+    program: StepProgram,
+    call: Callable[[Phase], Any],
+    *,
+    device: torch.device,
+    allocator: bool,
+    optimizer: Optimizer | None = None,
+    inputs: Any = (),
+) -> Reading:
+    """Run ``call`` once under the tracker and, if asked, beside the allocator's own log.
+
+    Args:
+        program: its model and regions are tracked.
+        call: receives a function that opens a phase by name and names its phases through it.
+        device: whose memory counts.
+        allocator: record the allocator's blocks; False for fake tensors, which have none.
+        optimizer: whose state counts as such.
+        inputs: the batch.
+    """
+    tracker = MemoryTracker(
+        program.model,
+        program.regions,
+        optimizer=optimizer,
+        inputs=inputs,
+        device=device,
+        record=True,
+    )
+    peaks = CudaPeaks(device)
+    log = AllocationLog()
+
+    @contextmanager
+    def phase(name: str) -> Any:
+        with peaks.phase(name), tracker.phase(name):
+            yield
+
+    gc.collect()  # garbage of the step before would be counted until it is found, at random
+    with ExitStack() as stack:
+        stack.enter_context(tracker)
+        if allocator:
+            log = stack.enter_context(record_allocations(device))
+        call(phase)
+        end_bytes = tracker.total_bytes
+    return Reading(
+        replay(tracker.events, log.allocations),
+        tracker.peak_bytes,
+        tracker.start_bytes,
+        end_bytes,
+        peaks.phase_peak_bytes,
+    )
+
+
+def train_step(program: StepProgram, optimizer: Optimizer, batch: Any, phase: Phase) -> None:
+    """Run one optimizer step; gradients are dropped at its end, as training does."""
+    for _ in range(program.accumulation_steps):
+        with phase("forward"):
+            loss = program.forward(program.model, batch)
+        with phase("backward"):
+            loss.backward()
+            del loss
+    with phase("optimizer"):
+        if program.clip_norm is not None:
+            trainable = [p for group in optimizer.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(trainable, program.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+def run_protocol(
+    program: StepProgram,
+    *,
+    device: torch.device,
+    source: Literal["predicted", "allocator"],
+    predicted_train_peak_bytes: int | None = None,
+) -> MemoryReport:
+    """Observe training, evaluation and inference of a program, in this order.
+
+    One step is discarded, for it makes the optimizer's state and fills caches; the next ones are
+    measured and the heaviest is reported. Evaluation runs as it does between epochs, with the
+    optimizer's state alive, and inference as in use, without it. The model is left trained by
+    these steps and in evaluation mode.
+    """
+    with _quick_collection():
+        return _observed_protocol(program, device, source, predicted_train_peak_bytes)
+
+
+def _observed_protocol(
+    program: StepProgram,
+    device: torch.device,
+    source: Literal["predicted", "allocator"],
+    predicted_train_peak_bytes: int | None,
+) -> MemoryReport:
+    batch = program.make_batch()
+    load_bytes = _loaded_bytes(program, device)
+    look = partial(observe, program, device=device, allocator=source == "allocator", inputs=batch)
+    steps, evaluation = _training(program, batch, look, MEASURED_STEPS[source])
+    with torch.no_grad():
+        inference = look(_one_phase("inference", lambda: program.inference(program.model, batch)))
+    return _report(
+        steps, evaluation, inference, load_bytes, device, source, predicted_train_peak_bytes
+    )
+
+
+def _training(
+    program: StepProgram, batch: Any, look: Callable[..., Reading], measured_steps: int
+) -> tuple[list[Reading], Reading]:
+    """Return the readings of the measured steps and of an evaluation between epochs."""
+    program.model.train()
+    optimizer = program.make_optimizer(program.model)
+    train_step(program, optimizer, batch, _unobserved)
+    step = partial(train_step, program, optimizer, batch)
+    steps = [look(step, optimizer=optimizer) for _ in range(measured_steps)]
+    program.model.eval()
+    with torch.no_grad():
+        evaluate = _one_phase("eval", lambda: program.forward(program.model, batch))
+        return steps, look(evaluate, optimizer=optimizer)
+
+
+def _report(
+    steps: Sequence[Reading],
+    evaluation: Reading,
+    inference: Reading,
+    load_bytes: int,
+    device: torch.device,
+    source: Literal["predicted", "allocator"],
+    predicted_train_peak_bytes: int | None,
+) -> MemoryReport:
+    heaviest = max(steps, key=lambda step: step.replay.peak_bytes)
+    phase_peak_bytes = {"load": load_bytes}
+    phase_peak_bytes |= {
+        name: max(step.replay.phase_peak_bytes[name] for step in steps) for name in TRAIN_PHASES
+    }
+    phase_peak_bytes["eval"] = evaluation.replay.peak_bytes
+    phase_peak_bytes["inference"] = inference.replay.peak_bytes
+    return MemoryReport(
+        source=source,
+        device=str(device),
+        train_peak_bytes=heaviest.replay.peak_bytes,
+        inference_peak_bytes=inference.replay.peak_bytes,
+        predicted_train_peak_bytes=predicted_train_peak_bytes,
+        phase_peak_bytes=phase_peak_bytes,
+        at_peak_bytes=heaviest.replay.at_peak_bytes,
+        traced_train_peak_bytes=max(step.traced_peak_bytes for step in steps),
+        steps_peak_bytes=tuple(step.replay.peak_bytes for step in steps),
+        timeline=tuple(heaviest.replay.timeline),
+        allocator_bytes=heaviest.cuda_bytes | evaluation.cuda_bytes | inference.cuda_bytes,
+    )
+
+
+def _loaded_bytes(program: StepProgram, device: torch.device) -> int:
+    with MemoryTracker(program.model, program.regions, device=device) as tracker:
+        return tracker.start_bytes
+
+
+def _one_phase(name: str, call: Callable[[], Any]) -> Callable[[Phase], None]:
+    def run(phase: Phase) -> None:
+        with phase(name):
+            call()
+
+    return run
+
+
+@contextmanager
+def _quick_collection() -> Any:
+    """Let the collector look at new objects only: the old ones are many and stay alive."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
+def _unobserved(_name: str) -> Any:
+    yield
