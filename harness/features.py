@@ -2,8 +2,8 @@
 
 A side method's backbone gives the same states in every epoch, so they are computed once and kept
 in memory-mapped files. Streams with a modality of their own are stored by unit (4,000 images,
-not 38,575 questions); streams made of other streams are stored by row. Entries are named by a
-hash of everything that they depend on.
+not 38,575 questions); streams made of other streams are stored by row, but for splits that are
+read once. Entries are named by a hash of everything that they depend on.
 """
 
 import json
@@ -26,6 +26,7 @@ from harness.record import content_hash, write_atomic
 from methods.base import SideMethod, States
 
 CHUNK = 256
+READ_ONCE = ("test",)
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 
@@ -51,7 +52,7 @@ class Entry:
             Tap(parts[f"tap{i}"], t["layout"], mask, _pair(t["grid"]), t["stride"])
             for i, t in enumerate(self.layout["taps"])
         )
-        output = parts["output"]
+        output = parts["output"] if "output" in parts else taps[-1].value
         salient = method.backbone.select_salient(spec.name, output, mask)
         return StreamState(output=output, mask=mask, salient=salient, taps=taps)
 
@@ -106,16 +107,21 @@ class FeatureStore:
         """Return the frozen states of ``rows``, filling the store where it is empty."""
         states: States = {}
         for spec in self.method.specs:
-            entry = self._entry(spec, split)
-            index = torch.from_numpy(self._index(spec, split, rows))
-            states[spec.name] = entry.state(index, spec, self.method, self.examples.device)
+            if split in READ_ONCE and not _by_unit(spec):
+                states[spec.name] = self._encode(spec, split, rows)
+            else:
+                states[spec.name] = self._stored(spec, split, rows)
         return states
+
+    def _stored(self, spec: StreamSpec, split: str, rows: np.ndarray) -> StreamState:
+        index = torch.from_numpy(self._index(spec, split, rows))
+        return self._entry(spec, split).state(index, spec, self.method, self.examples.device)
 
     def fits(self) -> bool:
         """Return whether one full set of entries stays within ``max_bytes``; sets ``reason``."""
         needed = 0
         for spec in self.method.specs:
-            sample, _ = self._compute(spec, "train", np.arange(1))
+            sample, _ = _take_apart(self._encode(spec, "train", np.arange(1)))
             size = sum(tensor.nbytes for tensor in sample.values())
             needed += size * sum(self._count(spec, s) for s in self._scopes(spec))
         if needed > self.max_bytes:
@@ -123,7 +129,9 @@ class FeatureStore:
         return self.reason is None
 
     def _scopes(self, spec: StreamSpec) -> Sequence[str]:
-        return ["units"] if _by_unit(spec) else list(self.examples.data.splits)
+        if _by_unit(spec):
+            return ["units"]
+        return [split for split in self.examples.data.splits if split not in READ_ONCE]
 
     def _count(self, spec: StreamSpec, split: str) -> int:
         if _by_unit(spec):
@@ -173,7 +181,7 @@ class FeatureStore:
         layout: dict[str, Any] = {}
         try:
             for rows in sequential(count, CHUNK):
-                parts, layout = self._compute(spec, split, rows)
+                parts, layout = _take_apart(self._encode(spec, split, rows))
                 if not tensors:
                     self._make_room(sum(p[0].nbytes for p in parts.values()) * count)
                     tensors = {n: _create(work / n, count, p) for n, p in parts.items()}
@@ -206,29 +214,22 @@ class FeatureStore:
                 shutil.rmtree(path, ignore_errors=True)
                 total -= sizes[path]
 
-    def _compute(
-        self, spec: StreamSpec, split: str, rows: np.ndarray
-    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Run the frozen stream on stored positions ``rows`` and take its state apart."""
+    def _encode(self, spec: StreamSpec, split: str, rows: np.ndarray) -> StreamState:
+        """Run the frozen stream: on its ``rows`` of units, or on rows of a split."""
         inputs: dict[str, Tensor] = {}
         sources: States = {}
-        if _by_unit(spec):
-            modality = str(spec.modality)
+        modality = spec.modality
+        if modality and _by_unit(spec):
             units = used_units(self.examples.data.splits, modality)[rows]
             inputs = self.examples.unit_inputs(modality, units)
         else:
             for name in spec.sources:
-                source = self.method.backbone.spec(name)
-                index = torch.from_numpy(self._index(source, split, rows))
-                sources[name] = self._entry(source, split).state(
-                    index, source, self.method, self.examples.device
-                )
-            if spec.modality:
-                units = self.examples.split(split).units[spec.modality][rows]
-                inputs = self.examples.unit_inputs(spec.modality, units)
+                sources[name] = self._stored(self.method.backbone.spec(name), split, rows)
+            if modality:
+                units = self.examples.split(split).units[modality][rows]
+                inputs = self.examples.unit_inputs(modality, units)
         with torch.no_grad(), self.autocast():
-            state = self.method.frozen_stream(spec.name, inputs, sources)
-        return _take_apart(state)
+            return self.method.frozen_stream(spec.name, inputs, sources)
 
 
 def _by_unit(spec: StreamSpec) -> bool:
@@ -247,7 +248,7 @@ def _pair(grid: Sequence[int] | None) -> tuple[int, int] | None:
 
 
 def _take_apart(state: StreamState) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    parts = {"output": state.output}
+    parts = {} if state.taps and state.taps[-1].value is state.output else {"output": state.output}
     if state.mask is not None:
         parts["mask"] = state.mask
     for i, tap in enumerate(state.taps):

@@ -10,14 +10,14 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.errors import UserError, did_you_mean
 from harness.memory.categories import CATEGORIES, PHASES
 
-SCHEMA = 1
+SCHEMA: Final = 1
 Status = Literal["done", "oom", "diverged", "failed", "cancelled", "disk_full"]
 
 
@@ -44,7 +44,7 @@ class Epoch(_Model):
     val: dict[str, float]
     lr: float
     seconds: float
-    expert_load: dict[str, list[float]] | None = None
+    expert_load: list[list[float]] | None = None
     router_entropy: float | None = None
     quantization_mse: float | None = None
 

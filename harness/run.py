@@ -41,7 +41,7 @@ from harness.record import (
     file_artifact,
     write_atomic,
 )
-from harness.tracking import TrackingWorker
+from harness.tracking import TrackingWorker, run_files
 from methods.base import SideMethod
 from reports.figures import learning_curve, memory_timeline
 from tasks.base import Task, TaskData
@@ -183,8 +183,7 @@ def run(config: RunConfig, options: RunOptions) -> Record:
         current = Progressed(config, key, provenance(config, data, built, device), started, built)
         record = _execute(current, task, data, device, options, progress)
         path = _store(store, record)
-        files = [options.output / a.path for a in record.artifacts.values()]
-        warning = tracking.finish(path, files) if path else None
+        warning = tracking.finish(path, run_files(record, options.output)) if path else None
         if warning:
             progress.message(warning)
         return record

@@ -1,0 +1,310 @@
+"""The bundled model: image, text and joint streams of width 128, without convolutions.
+
+Attention is written out ("eager") everywhere, so that every saved activation is a tensor that the
+memory tracker can see.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import BertConfig, BertModel
+from transformers.models.bert.modeling_bert import BertLayer
+
+from harness.backbones.base import Backbone, Inputs, StreamSpec, StreamState, Tap
+from harness.backbones.scenes_vl import ScenesVLConfig
+from harness.backbones.scenes_vl.checkpoint import TOKENIZER_FILE, WEIGHTS_FOLDER, read_weights
+from harness.backbones.scenes_vl.text import encode_texts, load_tokenizer
+from harness.registry import Config
+
+IMAGE_SIZE = 64
+GRID = 4  # image tokens along each side
+
+_MLP_RATIO = 4
+_STEM_WIDTHS = (32, 64, 128)  # channels at 32 x 32, 16 x 16 and 8 x 8 positions
+
+
+class UnfoldStem(nn.Module):
+    """Turns an image into a 4 x 4 grid of tokens by four strided, overlapping stages.
+
+    A stage is a 3 x 3 convolution of stride 2 written as `unfold` and a linear layer, then a norm
+    and GELU: the same map without a convolution's private workspace, and with weights that can be
+    low-bit like all others. It is the embed layer of timm's VisionTransformer.
+
+    Args:
+        embed_dim: Width D of the tokens.
+        **_: What timm passes to its own patch embedding and this stem does not need.
+    """
+
+    num_patches = GRID * GRID
+    grid_size = (GRID, GRID)
+
+    def __init__(self, embed_dim: int, **_: Any) -> None:
+        super().__init__()
+        widths = (3, *_STEM_WIDTHS, embed_dim)
+        self.stages = nn.ModuleList(
+            nn.Linear(9 * before, after) for before, after in pairwise(widths)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths[1:-1])
+
+    def feat_ratio(self) -> int:
+        """Returns the pixels per token along each side."""
+        return IMAGE_SIZE // GRID
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Embeds images.
+
+        Args:
+            pixels: [B, 3, 64, 64], float.
+
+        Returns:
+            Tokens [B, 16, D], row by row.
+        """
+        *stages, last = self.stages
+        grid, side = pixels, IMAGE_SIZE // 2  # [B, C, 2 side, 2 side]
+        for stage, norm in zip(stages, self.norms, strict=True):
+            tokens = functional.gelu(norm(stage(_neighbourhoods(grid))))  # [B, side^2, C']
+            grid = tokens.transpose(1, 2).unflatten(2, (side, side))
+            side //= 2
+        return last(_neighbourhoods(grid))  # [B, 16, D]
+
+
+def _neighbourhoods(grid: Tensor) -> Tensor:
+    """Takes every second 3 x 3 neighbourhood: [B, C, H, W] -> [B, H W / 4, 9 C]."""
+    return functional.unfold(grid, kernel_size=3, stride=2, padding=1).transpose(1, 2)
+
+
+class JointEncoder(nn.Module):
+    """Self-attention over text and image tokens together (one stream, LXMERT's inputs).
+
+    Args:
+        config: Configuration of its BERT layers.
+    """
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.modality = nn.Embedding(2, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layer = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
+
+    def embed(self, text: Tensor, image: Tensor) -> Tensor:
+        """Concatenates text [B, T, D] and image [B, I, D] tokens to [B, T + I, D]."""
+        kinds = self.modality.weight  # [2, D]
+        return self.norm(torch.cat([text + kinds[0], image + kinds[1]], dim=1))
+
+
+class ScenesVL(Backbone):
+    """The bundled vision-language backbone.
+
+    Args:
+        config: Its sizes.
+    """
+
+    config_class = ScenesVLConfig
+
+    def __init__(self, config: ScenesVLConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, ffn, heads = config.width, _MLP_RATIO * config.width, config.heads
+        self.specs = (
+            StreamSpec("image", width, config.image_layers, heads, ffn, modality="image"),
+            StreamSpec("text", width, config.text_layers, heads, ffn, modality="text"),
+            StreamSpec("joint", width, config.joint_layers, heads, ffn, sources=("text", "image")),
+        )
+        self.image = VisionTransformer(
+            img_size=IMAGE_SIZE,
+            num_classes=0,
+            embed_dim=width,
+            depth=config.image_layers,
+            num_heads=heads,
+            mlp_ratio=_MLP_RATIO,
+            proj_drop_rate=config.dropout,
+            attn_drop_rate=config.dropout,
+            embed_layer=UnfoldStem,
+        )
+        for block in self.image.blocks:
+            block.attn.fused_attn = False
+        self.text = BertModel(_bert_config(config, config.text_layers), add_pooling_layer=False)
+        self.joint = JointEncoder(_bert_config(config, config.joint_layers))
+        self.apply(_initialise)
+        nn.init.normal_(self.image.pos_embed, std=0.1)
+
+    @classmethod
+    def build(
+        cls, config: Config, *, weights: str | None = None, device: str | torch.device = "cpu"
+    ) -> "ScenesVL":
+        """Builds the backbone; see `Backbone.build`.
+
+        Args:
+            config: A `ScenesVLConfig`.
+            weights: None for the bundled weights, `"random"`, or a folder like the bundled one.
+            device: Where to build; `"meta"` makes shapes without weights.
+
+        Returns:
+            The backbone in evaluation mode.
+
+        Raises:
+            UserError: If the weight file is missing, damaged, or of other sizes.
+        """
+        assert isinstance(config, ScenesVLConfig)
+        device = torch.device(device)
+        if device.type == "meta":
+            with device:
+                return cls(config).eval()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            backbone = cls(config)
+        if weights == "random":
+            backbone.weights_hash = f"random:{config.seed}"
+        else:
+            folder = WEIGHTS_FOLDER if weights is None else Path(weights)
+            backbone.weights_path, backbone.weights_hash = read_weights(backbone, folder)
+        return backbone.to(device).eval()
+
+    def encode(
+        self,
+        stream: str,
+        inputs: Inputs,
+        states: Mapping[str, StreamState],
+        *,
+        taps: bool = False,
+    ) -> StreamState:
+        """Encodes one stream; see `Backbone.encode`.
+
+        Args:
+            stream: `image`, `text` or `joint`.
+            inputs: `pixels` uint8 or float [B, 3, 64, 64]; `input_ids` and `attention_mask` long
+                [B, T]. The joint stream reads none.
+            states: For the joint stream, the states of `text` and `image`.
+            taps: Whether to keep the hidden states.
+
+        Returns:
+            The state, with `depth + 1` taps or none.
+        """
+        if stream == "image":
+            hidden, mask = self._embed_image(inputs["pixels"]), None
+        elif stream == "text":
+            hidden, mask = (
+                self.text.embeddings(inputs["input_ids"]),
+                inputs["attention_mask"].bool(),
+            )
+        else:
+            text, image = states["text"], states["image"]
+            hidden = self.joint.embed(text.output, image.output)
+            mask = _joint_mask(text, image)
+        bias = None if mask is None else _attention_bias(mask, hidden.dtype)
+        kept = [hidden] if taps else []
+        for block in self._blocks(stream):
+            hidden = block(hidden) if stream == "image" else block(hidden, bias)
+            if taps:
+                kept.append(hidden)
+        output = self.image.norm(hidden) if stream == "image" else hidden
+        return StreamState(
+            output=output,
+            mask=mask,
+            salient=output[:, 0],
+            taps=tuple(_tap(stream, value, mask) for value in kept),
+        )
+
+    def select_salient(
+        self,
+        stream: str,  # noqa: ARG002 - every stream starts with [CLS]
+        output: Tensor,
+        mask: Tensor | None,  # noqa: ARG002
+    ) -> Tensor:
+        """Returns the [CLS] token [B, D], the first of every stream."""
+        return output[:, 0]
+
+    def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
+        """Returns the functions from images and texts to inputs; see `Backbone.processors`."""
+        return {"image": _process_images, "text": self._process_texts}
+
+    def blocks(self, stream: str) -> Sequence[str]:
+        """Returns the module names of a stream's blocks, in order."""
+        prefix = {"image": "image.blocks", "text": "text.encoder.layer", "joint": "joint.layer"}
+        return [f"{prefix[stream]}.{i}" for i in range(self.spec(stream).depth)]
+
+    def sublayers(self, stream: str) -> Sequence[str]:
+        """Returns the attention and feed-forward outputs of every block, in order."""
+        parts = ("attn", "mlp") if stream == "image" else ("attention.output.dense", "output.dense")
+        return [f"{block}.{part}" for block in self.blocks(stream) for part in parts]
+
+    def norms(self, stream: str) -> Sequence[str]:
+        """Returns the module names of a stream's normalisation layers."""
+        return [
+            f"{stream}.{name}"
+            for name, module in self.get_submodule(stream).named_modules()
+            if isinstance(module, nn.LayerNorm)
+        ]
+
+    def quantizable(self) -> Sequence[str]:
+        """Returns the names of all linear layers and of the word embedding."""
+        linear = [name for name, module in self.named_modules() if isinstance(module, nn.Linear)]
+        return [*linear, "text.embeddings.word_embeddings"]
+
+    def _blocks(self, stream: str) -> list[nn.Module]:
+        return [self.get_submodule(name) for name in self.blocks(stream)]
+
+    def _embed_image(self, pixels: Tensor) -> Tensor:
+        """Turns pixels in [0, 255] into [CLS] and image tokens [B, 17, D] with positions."""
+        tokens = self.image.patch_embed(pixels.float() / 127.5 - 1.0)  # [B, 16, D]
+        start = self.image.cls_token.expand(tokens.shape[0], -1, -1)
+        return torch.cat([start, tokens], dim=1) + self.image.pos_embed
+
+    def _process_texts(self, texts: Sequence[str]) -> Inputs:
+        folder = WEIGHTS_FOLDER if self.weights_path is None else self.weights_path.parent
+        tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
+        return encode_texts(tokenizer, texts, self.config.max_tokens)
+
+
+def _process_images(images: np.ndarray) -> Inputs:
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return {"pixels": pixels.contiguous()}
+
+
+def _bert_config(config: ScenesVLConfig, layers: int) -> BertConfig:
+    return BertConfig(
+        vocab_size=config.vocabulary,
+        hidden_size=config.width,
+        num_hidden_layers=layers,
+        num_attention_heads=config.heads,
+        intermediate_size=_MLP_RATIO * config.width,
+        max_position_embeddings=config.max_tokens,
+        type_vocab_size=1,
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
+        attn_implementation="eager",
+    )
+
+
+def _initialise(module: nn.Module) -> None:
+    """Keeps the variance of activations: the libraries' 0.02 is made for widths near 768."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Embedding):
+        nn.init.normal_(module.weight, std=0.05)
+
+
+def _joint_mask(text: StreamState, image: StreamState) -> Tensor:
+    """Joins the masks [B, T] of the text and [B, I] of the image; image tokens are all real."""
+    real = torch.ones(image.output.shape[:2], dtype=torch.bool, device=image.output.device)
+    assert text.mask is not None
+    return torch.cat([text.mask, real if image.mask is None else image.mask], dim=1)
+
+
+def _attention_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Returns what is added to the attention scores: [B, 1, 1, N], 0 where real, else -1e4."""
+    return (~mask)[:, None, None].to(dtype) * -1e4
+
+
+def _tap(stream: str, value: Tensor, mask: Tensor | None) -> Tap:
+    if stream != "image":
+        return Tap(value, mask=mask)
+    return Tap(value, grid=(GRID, GRID), stride=IMAGE_SIZE // GRID)

@@ -1,0 +1,1 @@
+"""The procedural world: small drawn scenes with captions, questions and boxes."""

@@ -1,0 +1,154 @@
+"""The domains of the world: which colours, shapes, textures and words a scene may use.
+
+Every domain has its own palette, shapes, textures and vocabulary. What `shifted` uses is held out
+of `pretrain`, word for word, so that a model pretrained on the one has to be adapted to the other.
+"""
+
+from dataclasses import dataclass
+
+from harness.errors import UserError
+
+
+@dataclass(frozen=True)
+class ColourRange:
+    """A box in HSV space that one colour word covers.
+
+    Attributes:
+        hue: Lowest and highest hue in degrees; the lowest may be negative (a range across red).
+        saturation: Lowest and highest saturation in [0, 1].
+        value: Lowest and highest value (brightness) in [0, 1].
+    """
+
+    hue: tuple[float, float]
+    saturation: tuple[float, float]
+    value: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One domain of the world.
+
+    Attributes:
+        name: The domain's name, part of every scene's seed.
+        colours: Colour words with the range of colours that each covers.
+        shapes: Shape words; `shapes.UNIT_OUTLINES` holds their outlines.
+        textures: Texture words with the pattern that each is drawn with.
+        sizes: Size words, in increasing order, with lowest and highest radius in pixels.
+        relations: The four relation words: left, right, above, below.
+        nouns: Words for any object, singular.
+        object_counts: Probability of a scene with 1, 2, 3 and 4 objects.
+        question_weights: Relative frequency of every question type.
+    """
+
+    name: str
+    colours: dict[str, ColourRange]
+    shapes: tuple[str, ...]
+    textures: dict[str, str]
+    sizes: dict[str, tuple[float, float]]
+    relations: tuple[str, str, str, str]
+    nouns: tuple[str, ...]
+    object_counts: tuple[float, float, float, float]
+    question_weights: dict[str, float]
+
+
+PRETRAIN = Domain(
+    name="pretrain",
+    colours={
+        "red": ColourRange((-10, 10), (0.75, 1.0), (0.65, 1.0)),
+        "orange": ColourRange((20, 38), (0.8, 1.0), (0.88, 1.0)),
+        "yellow": ColourRange((49, 62), (0.7, 1.0), (0.85, 1.0)),
+        "green": ColourRange((92, 150), (0.6, 1.0), (0.4, 0.95)),
+        "teal": ColourRange((173, 188), (0.7, 1.0), (0.35, 0.62)),
+        "cyan": ColourRange((176, 192), (0.55, 1.0), (0.82, 1.0)),
+        "blue": ColourRange((210, 245), (0.7, 1.0), (0.6, 1.0)),
+        "purple": ColourRange((270, 294), (0.6, 1.0), (0.45, 0.9)),
+        "magenta": ColourRange((300, 316), (0.75, 1.0), (0.8, 1.0)),
+        "pink": ColourRange((318, 346), (0.3, 0.6), (0.9, 1.0)),
+        "brown": ColourRange((8, 30), (0.55, 0.85), (0.35, 0.62)),
+        "black": ColourRange((0, 360), (0.0, 0.6), (0.0, 0.12)),
+        "gray": ColourRange((0, 360), (0.0, 0.08), (0.4, 0.66)),
+        "white": ColourRange((0, 360), (0.0, 0.06), (0.94, 1.0)),
+    },
+    shapes=(
+        "circle",
+        "square",
+        "triangle",
+        "rectangle",
+        "oval",
+        "diamond",
+        "star",
+        "cross",
+        "pentagon",
+        "heart",
+    ),
+    textures={"solid": "solid", "striped": "striped", "dotted": "dotted", "outlined": "outlined"},
+    sizes={"small": (5.0, 7.0), "medium": (8.5, 10.5), "large": (12.5, 16.0)},
+    relations=("left of", "right of", "above", "below"),
+    nouns=("shape", "figure"),
+    object_counts=(0.25, 0.3, 0.27, 0.18),
+    question_weights={
+        "exist": 3.0,
+        "colour": 3.0,
+        "shape": 3.0,
+        "size": 1.0,
+        "texture": 1.0,
+        "count": 1.0,
+        "position": 1.0,
+        "relation": 2.0,
+        "compare": 1.0,
+        "logic": 1.0,
+    },
+)
+
+SHIFTED = Domain(
+    name="shifted",
+    colours={
+        "maroon": ColourRange((338, 356), (0.7, 1.0), (0.3, 0.5)),
+        "salmon": ColourRange((4, 16), (0.42, 0.62), (0.9, 1.0)),
+        "gold": ColourRange((40, 47), (0.8, 1.0), (0.72, 0.85)),
+        "olive": ColourRange((56, 72), (0.6, 1.0), (0.35, 0.55)),
+        "lime": ColourRange((72, 88), (0.75, 1.0), (0.85, 1.0)),
+        "turquoise": ColourRange((158, 170), (0.6, 0.9), (0.75, 0.95)),
+        "azure": ColourRange((196, 207), (0.5, 0.8), (0.85, 1.0)),
+        "navy": ColourRange((225, 245), (0.7, 1.0), (0.25, 0.45)),
+        "violet": ColourRange((250, 266), (0.6, 0.9), (0.65, 0.95)),
+        "lavender": ColourRange((248, 275), (0.2, 0.38), (0.85, 1.0)),
+    },
+    shapes=("hexagon", "arrow", "trapezoid", "crescent", "semicircle", "chevron", "bolt", "kite"),
+    textures={"plain": "solid", "checkered": "checkered", "hatched": "hatched"},
+    sizes={"tiny": (5.5, 7.5), "huge": (11.0, 14.5)},
+    relations=("west of", "east of", "over", "beneath"),
+    nouns=("object", "item"),
+    object_counts=(0.0, 0.25, 0.4, 0.35),
+    question_weights={
+        "exist": 1.5,
+        "colour": 1.5,
+        "shape": 1.5,
+        "size": 0.5,
+        "texture": 0.5,
+        "count": 1.0,
+        "position": 0.0,
+        "relation": 4.0,
+        "compare": 2.0,
+        "logic": 1.5,
+    },
+)
+
+DOMAINS = {domain.name: domain for domain in (PRETRAIN, SHIFTED)}
+
+
+def get_domain(name: str) -> Domain:
+    """Returns the domain of that name.
+
+    Args:
+        name: A key of `DOMAINS`.
+
+    Returns:
+        The domain.
+
+    Raises:
+        UserError: If there is no such domain.
+    """
+    if name not in DOMAINS:
+        raise UserError(f"there is no domain {name!r}; the domains are {', '.join(DOMAINS)}")
+    return DOMAINS[name]
