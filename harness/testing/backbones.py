@@ -20,14 +20,18 @@ PAD, CLS, BYTES = 0, 1, 2
 class TinyConfig(Config):
     """Shape of a ``TinyBackbone``."""
 
-    width: int = Field(16, ge=8, description="Size of the hidden states of every stream.")
-    depth: int = Field(2, ge=1, description="Blocks in every stream.")
-    heads: int = Field(2, ge=1, description="Attention heads of a block.")
-    image_size: int = Field(8, ge=1, description="Height and width of an image in pixels.")
-    patch_size: int = Field(4, ge=1, description="Height and width of a patch in pixels.")
-    max_tokens: int = Field(24, ge=2, description="Longest text, the leading [CLS] included.")
-    causal_text: bool = Field(False, description="Whether text tokens see only earlier ones.")
-    seed: int = Field(0, ge=0, description="Seed of the random weights.")
+    width: int = Field(default=16, ge=8, description="Size of the hidden states of every stream.")
+    depth: int = Field(default=2, ge=1, description="Blocks in every stream.")
+    heads: int = Field(default=2, ge=1, description="Attention heads of a block.")
+    image_size: int = Field(default=8, ge=1, description="Height and width of an image in pixels.")
+    patch_size: int = Field(default=4, ge=1, description="Height and width of a patch in pixels.")
+    max_tokens: int = Field(
+        default=24, ge=2, description="Longest text, the leading [CLS] included."
+    )
+    causal_text: bool = Field(
+        default=False, description="Whether text tokens see only earlier ones."
+    )
+    seed: int = Field(default=0, ge=0, description="Seed of the random weights.")
 
     @model_validator(mode="after")
     def _check(self) -> "TinyConfig":
@@ -116,13 +120,11 @@ class TinyBackbone(Backbone):
         super().__init__()
         self.config = config
         width, ffn_width = config.width, 2 * config.width
-        shape = {"width": width, "depth": config.depth, "heads": config.heads}
+        shape = (width, config.depth, config.heads, ffn_width)
         self.specs = (
-            StreamSpec("image", **shape, ffn_width=ffn_width, modality="image"),
-            StreamSpec(
-                "text", **shape, ffn_width=ffn_width, modality="text", causal=config.causal_text
-            ),
-            StreamSpec("joint", **shape, ffn_width=ffn_width, sources=("text", "image")),
+            StreamSpec("image", *shape, modality="image"),
+            StreamSpec("text", *shape, modality="text", causal=config.causal_text),
+            StreamSpec("joint", *shape, sources=("text", "image")),
         )
         patches = (config.image_size // config.patch_size) ** 2
         self.patch_embedding = nn.Linear(3 * config.patch_size**2, width)

@@ -1,0 +1,205 @@
+"""What every backbone must do, with random weights."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from harness.backbones.base import Backbone, StreamSpec, StreamState
+from harness.cards import BACKBONES, BackboneCard
+from harness.registry import Config
+from harness.testing.cards import check_card
+
+TEXTS = ("is there a red circle?", "no", "what shape is left of the blue square?")
+
+
+class BackboneContract:
+    """Laws of a backbone.
+
+    Attributes:
+        name: its registered name.
+        settings: fields of its configuration that make it small.
+        image_size: height and width of the images that it is given, in pixels.
+    """
+
+    name: str
+    settings: dict[str, object] = {}  # noqa: RUF012
+    image_size: int = 64
+
+    @property
+    def card(self) -> BackboneCard:
+        """The backbone's card."""
+        return BACKBONES.card(self.name)
+
+    @property
+    def config(self) -> Config:
+        """The small configuration."""
+        return self.card.config(**self.settings)
+
+    def build(self, device: str = "cpu") -> Backbone:
+        """Build with random weights."""
+        backbone = BACKBONES.load(self.name).build(self.config, weights="random", device=device)
+        assert isinstance(backbone, Backbone)
+        return backbone.eval()
+
+    def inputs(self, backbone: Backbone) -> dict[str, Tensor]:
+        """Return one row a text, with random images."""
+        shape = (len(TEXTS), self.image_size, self.image_size, 3)
+        raw = {
+            "image": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8),
+            "text": list(TEXTS),
+        }
+        inputs: dict[str, Tensor] = {}
+        for modality, process in backbone.processors().items():
+            inputs.update(process(raw[modality]))
+        return inputs
+
+    def encode(
+        self, backbone: Backbone, inputs: dict[str, Tensor], *, taps: bool = True
+    ) -> dict[str, StreamState]:
+        """Encode all streams without gradients."""
+        states: dict[str, StreamState] = {}
+        with torch.no_grad():
+            for spec in backbone.specs:
+                states[spec.name] = backbone.encode(spec.name, inputs, states, taps=taps)
+        return states
+
+    def test_card_describes_itself(self) -> None:
+        """Texts, fields and streams are those of the implementation."""
+        check_card(BACKBONES, self.name)
+        backbone = self.build()
+        assert tuple(s.name for s in backbone.specs) == self.card.streams
+        assert set(self.card.modalities) == set(backbone.processors())
+
+    def test_streams_come_after_their_sources(self) -> None:
+        """A stream is determined by one modality, or by earlier streams."""
+        seen: set[str] = set()
+        for spec in self.build().specs:
+            assert set(spec.sources) <= seen
+            assert (spec.modality is None) == bool(spec.sources)
+            seen.add(spec.name)
+
+    def test_states_have_the_declared_shapes(self) -> None:
+        """Outputs, masks, salient tokens and ``depth + 1`` taps."""
+        backbone = self.build()
+        for name, state in self.encode(backbone, self.inputs(backbone)).items():
+            spec = backbone.spec(name)
+            rows, tokens, width = state.output.shape
+            assert (rows, width) == (len(TEXTS), spec.width)
+            assert state.salient.shape == (rows, width)
+            assert len(state.taps) == spec.depth + 1
+            if state.mask is not None:
+                assert state.mask.dtype == torch.bool
+                assert state.mask.shape == (rows, tokens)
+                assert bool(state.mask.any(1).all()), "every row has a real token"
+            for tap in state.taps:
+                assert tap.value.shape == state.output.shape or tap.layout == "BCHW"
+
+    def test_taps_are_kept_only_on_request(self) -> None:
+        """Without ``taps`` a state has none, and the same output."""
+        backbone = self.build()
+        inputs = self.inputs(backbone)
+        with_taps, without = (self.encode(backbone, inputs, taps=t) for t in (True, False))
+        for name, state in without.items():
+            assert state.taps == ()
+            assert torch.equal(state.output, with_taps[name].output)
+
+    def test_salient_token_is_the_selected_one(self) -> None:
+        """A state's salient token is ``select_salient`` of its output."""
+        backbone = self.build()
+        for name, state in self.encode(backbone, self.inputs(backbone)).items():
+            selected = backbone.select_salient(name, state.output, state.mask)
+            assert torch.equal(state.salient, selected)
+
+    def test_rows_are_independent(self) -> None:
+        """A row alone, without the padding of its batch, has the same salient token."""
+        backbone = self.build()
+        inputs = self.inputs(backbone)
+        whole = self.encode(backbone, inputs)
+        alone = self.encode(backbone, {k: v[2:3] for k, v in inputs.items()})
+        for name, state in whole.items():
+            assert torch.allclose(state.salient[2:3], alone[name].salient, atol=1e-4)
+
+    def test_padding_changes_nothing(self) -> None:
+        """A text's states are those of the text alone, however long its batch is."""
+        backbone = self.build()
+        if "text" not in backbone.processors():
+            pytest.skip("no text")
+        process = backbone.processors()["text"]
+        inputs = self.inputs(backbone)
+        short = {**{k: v[1:2] for k, v in inputs.items()}, **process([TEXTS[1]])}
+        padded = self.encode(backbone, inputs)
+        alone = self.encode(backbone, short)
+        for name, state in alone.items():
+            assert torch.allclose(state.salient, padded[name].salient[1:2], atol=1e-4)
+
+    def test_causal_streams_do_not_see_the_future(self) -> None:
+        """Changing the last token of a causal stream changes no earlier state."""
+        backbone = self.build()
+        causal = [s for s in backbone.specs if s.causal and s.modality == "text"]
+        if not causal:
+            pytest.skip("no causal text stream")
+        first, second = (backbone.processors()["text"]([text]) for text in ("abcd", "abce"))
+        for spec in causal:
+            outputs = [self._alone(backbone, spec, inputs) for inputs in (first, second)]
+            assert torch.allclose(outputs[0][:, :-1], outputs[1][:, :-1], atol=1e-5)
+
+    def _alone(self, backbone: Backbone, spec: StreamSpec, inputs: object) -> Tensor:
+        with torch.no_grad():
+            return backbone.encode(spec.name, inputs, {}).output  # type: ignore[arg-type]
+
+    def test_module_names_exist(self) -> None:
+        """Blocks, sub-layers, norms and quantisable layers are modules of the right kind."""
+        backbone = self.build()
+        for spec in backbone.specs:
+            assert len(backbone.blocks(spec.name)) == spec.depth
+            assert len(backbone.sublayers(spec.name)) == 2 * spec.depth
+            assert backbone.norms(spec.name)
+            for name in (*backbone.blocks(spec.name), *backbone.sublayers(spec.name)):
+                backbone.get_submodule(name)
+            for name in backbone.norms(spec.name):
+                assert "norm" in type(backbone.get_submodule(name)).__name__.lower()
+        names = backbone.quantizable()
+        assert len(set(names)) == len(names) > 0
+        for name in names:
+            assert isinstance(backbone.get_submodule(name), nn.Linear | nn.Embedding)
+
+    def test_sublayer_outputs_are_tokens(self) -> None:
+        """Adapters can be put behind every sub-layer."""
+        backbone = self.build()
+        shapes: dict[str, torch.Size] = {}
+
+        def note(name: str, output: Tensor) -> None:
+            shapes[name] = output.shape
+
+        widths = {n: s.width for s in backbone.specs for n in backbone.sublayers(s.name)}
+        for name in widths:
+            module = backbone.get_submodule(name)
+            module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
+        self.encode(backbone, self.inputs(backbone))
+        assert {name: shape[-1] for name, shape in shapes.items()} == widths
+        assert all(len(shape) == 3 for shape in shapes.values())
+
+    def test_same_seed_same_weights(self) -> None:
+        """Random weights are a function of the configuration, and name themselves."""
+        states = [self.build().state_dict() for _ in range(2)]
+        assert all(torch.equal(states[0][k], states[1][k]) for k in states[0])
+        assert self.build().weights_hash.startswith("random")
+
+    def test_shapes_without_weights(self) -> None:
+        """The meta device gives the same parameters."""
+        meta = dict(self.build("meta").named_parameters())
+        for name, parameter in self.build().named_parameters():
+            assert meta[name].is_meta
+            assert meta[name].shape == parameter.shape
+
+    def test_gradients_reach_every_parameter(self) -> None:
+        """Full fine-tuning of all streams trains everything."""
+        backbone = self.build()
+        backbone.requires_grad_(True)
+        states: dict[str, StreamState] = {}
+        inputs = self.inputs(backbone)
+        for spec in backbone.specs:
+            states[spec.name] = backbone.encode(spec.name, inputs, states)
+        torch.stack([s.output.square().mean() for s in states.values()]).sum().backward()
+        assert not [n for n, p in backbone.named_parameters() if p.grad is None]

@@ -1,0 +1,1 @@
+"""The interactive side mixture-of-experts (ISMoE) of MP-ISMoE."""

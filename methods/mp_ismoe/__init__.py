@@ -1,0 +1,67 @@
+"""MP-ISMoE: a low-bit frozen backbone beside a sparse side network."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from harness.cards import MethodCard
+from methods.experts.config import ExpertsConfig
+from methods.lst import LstConfig
+from methods.quantization.config import QuantizationConfig
+
+
+class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
+    """Settings of the low-bit backbone, of the experts and of the host, on one level."""
+
+    host: Literal["unipt", "lst"] = Field(
+        "unipt",
+        description="the side network that the experts join: in place of UniPT's projection, or of "
+        "every LST block's feed-forward network",
+    )
+    placement: Literal["aggregate", "per_tap", "per_tap_shared", "upsampled"] = Field(
+        "aggregate",
+        description="where UniPT holds experts: in place of its projection; behind every meeting, "
+        "with own or shared experts; or behind the upsampler (host=unipt)",
+    )
+    train_norms: Literal["side_copy", "none", "counted_no_grad"] = Field(  # type: ignore[assignment]
+        "side_copy",
+        description="which norms train: a copy of a stream's final norm after the upsampler, none, "
+        "or the backbone's own, counted as trainable though no gradient reaches them",
+    )
+
+    @model_validator(mode="after")
+    def _check_placement(self) -> "MpIsmoeConfig":
+        if self.host == "lst" and self.placement != "aggregate":
+            raise ValueError(
+                f"placement={self.placement} is of host=unipt; host=lst holds its experts in every "
+                f"block, so leave placement=aggregate"
+            )
+        return self
+
+
+CARD = MethodCard(
+    name="mp_ismoe",
+    summary="Low-bit backbone re-quantised with noise (GNP-IQ) and a side mixture-of-experts.",
+    source="MP-ISMoE: Mixed-Precision Interactive Side Mixture-of-Experts, AAAI 2026",
+    config=MpIsmoeConfig,
+    implementation="methods.mp_ismoe.model:MpIsmoe",
+    family="side",
+    requires=frozenset({"taps"}),
+    backbone_gradients=False,
+    presets={
+        "literal": {
+            "rounding": "floor",
+            "range": "literal",
+            "noise": "random",
+            "accept": "always",
+            "requantize_every": 1,
+            "router_weight": "resoftmax",
+            "correlation_norm": "dot",
+        },
+        "no_noise": {"noise": "none"},
+        "no_correlation": {"correlation": "off"},
+        "one_expert": {"experts": 1, "top_k": 1},
+        "lst": {"host": "lst"},
+    },
+    train={"lr": 3e-3, "amp": "bf16"},
+)

@@ -1,0 +1,191 @@
+"""MP-ISMoE: GNP-IQ on the frozen backbone (Eq. 1-5), ISMoE in its side network (Eq. 6-8)."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+from harness.backbones.base import Backbone, StreamSpec
+from harness.registry import Config
+from methods.base import FitContext
+from methods.experts.ismoe import ISMoE, balance_loss, dead_experts, mixtures, take_statistics
+from methods.lst.model import ladder_network
+from methods.mp_ismoe import MpIsmoeConfig
+from methods.quantization.masters import MasterStore
+from methods.quantization.modules import mean_mse, quantize_modules
+from methods.quantization.requantize import Requantizer
+from methods.side.config import SideConfig
+from methods.side.layers import MixerFactory
+from methods.side.method import NetworkMethod
+from methods.side.network import SideNetwork
+from methods.side.salient import SalientRule
+from methods.unipt.model import ParallelParts, linear_projection, parallel_network
+
+
+class ExpertProjection(nn.Module):
+    """UniPT's projection P made of experts: O = Z_a + LN(ISMoE(sum_l c_l M_l)).
+
+    Args:
+        experts: the mixture.
+        width: m.
+    """
+
+    def __init__(self, experts: ISMoE, width: int) -> None:
+        super().__init__()
+        self.experts = experts
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, salient: Tensor, mask: Tensor | None) -> Tensor:
+        """Map [B, N, m] to [B, N, m], given the anchor's salient token [B, D]."""
+        return self.norm(self.experts(x, salient, mask))
+
+
+class MpIsmoe(NetworkMethod):
+    """MP-ISMoE on UniPT or LST.
+
+    The backbone's weights become codes at once (round to nearest); ``on_fit_start`` chooses them by
+    calibration rows where the configuration says so, and re-quantisation rounds follow in epochs.
+
+    Args:
+        config: an ``MpIsmoeConfig``.
+        backbone: the frozen model, whose linear and embedding layers are replaced.
+        reads: the streams that the head reads.
+    """
+
+    config: MpIsmoeConfig
+    requantizer: Requantizer | None
+
+    def __init__(self, config: Config, backbone: Backbone, reads: Sequence[str]) -> None:
+        super().__init__(config, backbone, reads)
+        assert isinstance(config, MpIsmoeConfig)
+        self.config = config
+        names = backbone.quantizable()
+        masters = _masters(backbone, names)
+        self.quantized = quantize_modules(backbone, names, config)
+        self.requantizer = None
+        if masters is not None:
+            self.requantizer = Requantizer(self.quantized, masters, config, _generator())
+        if config.train_norms == "counted_no_grad":
+            for parameter in self._backbone_norms():
+                parameter.requires_grad_(True)
+
+    def build_network(self, config: SideConfig) -> SideNetwork:
+        """Return the host's side network with experts in it."""
+        assert isinstance(config, MpIsmoeConfig)
+        salient = SalientRule(config.salient_layer, config.salient_token)
+        if config.host == "lst":
+            return ladder_network(config, self.specs, self.reads, _experts(config, True), salient)
+        return parallel_network(config, self.specs, self.reads, _parallel_parts(config), salient)
+
+    def on_fit_start(self, ctx: FitContext) -> None:
+        """Choose the first codes by calibration rows, where the configuration asks for it."""
+        if self.config.needs_initialisation:
+            with ctx.phase("init"):
+                self._calibrate(ctx)
+                self._requantizer.initialise()
+                self._requantizer.forget_calibration()
+
+    def on_epoch_start(self, ctx: FitContext, epoch: int) -> None:
+        """Re-quantise with noise before the epochs that the configuration names."""
+        if self.config.requantizes_at(epoch, ctx.epochs):
+            with ctx.phase("requantize"):
+                if self.config.needs_calibration:
+                    self._calibrate(ctx)
+                self._requantizer.round()
+                self._requantizer.forget_calibration()
+
+    def _calibrate(self, ctx: FitContext) -> None:
+        def run_forward() -> None:
+            for batch in ctx.calibration(self.config.calibration_rows):
+                self.frozen(batch.inputs)
+
+        self._requantizer.calibrate(run_forward)
+
+    @property
+    def _requantizer(self) -> Requantizer:
+        if self.requantizer is None:
+            raise RuntimeError("a backbone without weights (fake or meta) cannot be quantised")
+        return self.requantizer
+
+    def _backbone_norms(self) -> list[nn.Parameter]:
+        names = [name for spec in self.specs for name in self.backbone.norms(spec.name)]
+        return [p for name in names for p in self.backbone.get_submodule(name).parameters()]
+
+    def extra_loss(self) -> Tensor | None:
+        """Return the load-balancing loss of the last forward pass, where it has a coefficient."""
+        return balance_loss(mixtures(self.network))
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return experts (routers included), the rest of the side network, and norms."""
+        experts = [p for m in mixtures(self.network) for p in m.parameters()]
+        known = {id(p) for p in experts}
+        parts = super().parts()
+        parts["side"] = [p for p in parts["side"] if id(p) not in known]
+        if self.config.train_norms == "counted_no_grad":
+            parts["norms"] = self._backbone_norms()
+        return {**parts, "experts": experts}
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Return codes, grids and the record of noise."""
+        return self._requantizer.state_dict()
+
+    def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore codes, grids and the record of noise."""
+        self._requantizer.load_state_dict(state)
+
+    def backbone_state_hash(self) -> str:
+        """Return sha256 over all codes and grids."""
+        return self._requantizer.state_hash()
+
+    def statistics(self) -> dict[str, Any]:
+        """Return expert load, router entropy and quantisation error, and count anew."""
+        counted = take_statistics(mixtures(self.network))
+        return {**counted, "quantization_mse": mean_mse(self.quantized)}
+
+    def quality(self) -> dict[str, float | int]:
+        """Return the quantisation error and the number of experts that nothing chose."""
+        return {
+            "quantization_mse": mean_mse(self.quantized),
+            "dead_experts": dead_experts(mixtures(self.network)),
+        }
+
+    def host_bytes(self) -> dict[str, int]:
+        """Return the peak bytes of masters (one tensor) and of calibration statistics."""
+        return self._requantizer.host_bytes()
+
+
+def _experts(config: MpIsmoeConfig, replicate: bool) -> MixerFactory:
+    return lambda spec, width: ISMoE(config, width, spec.width, replicate)
+
+
+def _parallel_parts(config: MpIsmoeConfig) -> ParallelParts:
+    """Return where a parallel side network holds its experts."""
+
+    def normed(spec: StreamSpec, width: int) -> ExpertProjection:
+        return ExpertProjection(ISMoE(config, width, spec.width, replicate=False), width)
+
+    if config.placement == "aggregate":
+        return ParallelParts(normed)
+    if config.placement == "per_tap":
+        return ParallelParts(linear_projection, meeting=normed)
+    if config.placement == "per_tap_shared":
+        return ParallelParts(linear_projection, meeting=cache(normed))
+    return ParallelParts(linear_projection, finish=_experts(config, False))
+
+
+def _masters(backbone: Backbone, names: Sequence[str]) -> MasterStore | None:
+    """Return where full-precision weights are read again; None where there are none."""
+    tensors = {f"{name}.weight": backbone.get_parameter(f"{name}.weight") for name in names}
+    if any(t.is_meta or isinstance(t, FakeTensor) for t in tensors.values()):
+        return None
+    if backbone.weights_path is not None:
+        return MasterStore.from_file(backbone.weights_path, tensors)
+    return MasterStore.from_tensors(tensors)
+
+
+def _generator() -> torch.Generator:
+    """Return a generator seeded by the global one, which the run has seeded."""
+    return torch.Generator().manual_seed(int(torch.randint(2**62, ())))

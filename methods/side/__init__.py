@@ -1,0 +1,1 @@
+"""Building blocks of side networks: samplers, transformer blocks, one network a stream."""

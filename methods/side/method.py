@@ -1,0 +1,94 @@
+"""A method that is a side network and nothing else: what LST, UniPT and MP-ISMoE share."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from harness.backbones.base import Backbone
+from harness.registry import Config
+from methods.base import SideMethod, States
+from methods.side.config import SideConfig
+from methods.side.network import SideNetwork, adapted_states
+
+GATE_TEMPERATURE = 0.1
+
+
+class Gate(nn.Module):
+    """A learned scalar mixture: g a + (1 - g) b with g = sigmoid(alpha / T), alpha from 0.
+
+    Args:
+        temperature: T.
+    """
+
+    temperature: Tensor
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        # A tensor: autograd would keep a new one of a plain number at every step.
+        self.register_buffer("temperature", torch.tensor(temperature), persistent=False)
+        self.alpha = nn.Parameter(torch.zeros(()))
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Mix two tensors of one shape."""
+        gate = torch.sigmoid(self.alpha / self.temperature)
+        return gate * a + (1 - gate) * b
+
+
+class ScaledSum(nn.Module):
+    """a + gate b with a learned scalar gate, 0 at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Join two tensors of one shape."""
+        return a + self.gate * b
+
+
+class NetworkMethod(SideMethod):
+    """A side network, then a trained copy of the stream's final norm, then an optional merge.
+
+    Args:
+        config: a ``SideConfig``.
+        backbone: the frozen model.
+        reads: the streams that the head reads.
+    """
+
+    def __init__(self, config: Config, backbone: Backbone, reads: Sequence[str]) -> None:
+        super().__init__(config, backbone, reads)
+        assert isinstance(config, SideConfig)
+        self.network = self.build_network(config)
+        copied = self.reads if config.train_norms == "side_copy" else ()
+        self.norms = nn.ModuleDict({name: _final_norm(backbone, name) for name in copied})
+        merged = self.reads if config.merge != "none" else ()
+        self.merges = nn.ModuleDict(
+            {n: Gate(GATE_TEMPERATURE) if config.merge == "gate" else ScaledSum() for n in merged}
+        )
+
+    @abstractmethod
+    def build_network(self, config: SideConfig) -> SideNetwork:
+        """Return the side network for ``self.specs`` and ``self.reads``."""
+
+    def side(self, states: States) -> States:
+        """Return the adapted states of the streams that the head reads."""
+        outputs = self.network(states, self.backbone)
+        for name, norm in self.norms.items():
+            outputs[name] = norm(outputs[name])
+        for name, merge in self.merges.items():
+            outputs[name] = merge(outputs[name], states[name].output)
+        return adapted_states(outputs, states, self.backbone)
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return the side network and the copied norms."""
+        return {
+            "side": [*self.network.parameters(), *self.merges.parameters()],
+            "norms": list(self.norms.parameters()),
+        }
+
+
+def _final_norm(backbone: Backbone, stream: str) -> nn.Module:
+    return deepcopy(backbone.get_submodule(backbone.norms(stream)[-1])).requires_grad_(True)

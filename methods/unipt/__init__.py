@@ -1,0 +1,31 @@
+"""Universal parallel tuning (UniPT)."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from harness.cards import MethodCard
+from methods.side.config import SideConfig
+
+
+class UniptConfig(SideConfig):
+    """Settings of a parallel side network."""
+
+    projection: Literal["linear", "mlp"] = Field(
+        "linear",
+        description="what follows the aggregation: a linear layer and a norm (text and retrieval "
+        "hosts), or an m-d-m network and a norm (CLIP-ViL, MDETR)",
+    )
+
+
+CARD = MethodCard(
+    name="unipt",
+    summary="All taps meet the last one in parallel, without recurrence and without ladders.",
+    source="Diao et al., UniPT: Universal Parallel Tuning, CVPR 2024",
+    config=UniptConfig,
+    implementation="methods.unipt.model:Unipt",
+    family="side",
+    requires=frozenset({"taps"}),
+    backbone_gradients=False,
+    train={"lr": 3e-3},
+)
