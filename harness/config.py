@@ -5,7 +5,7 @@ defaults, the task's recipe, presets, the configuration file, flags. All problem
 together. This module imports no torch.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -357,7 +357,7 @@ def _incompatibilities(
             )
 
 
-def _join(names: list[str]) -> str:
+def _join(names: Sequence[str]) -> str:
     return ", ".join(names) or "nothing"
 
 

@@ -90,8 +90,8 @@ class FeatureStore:
         self.key = dict(key)
         self.seconds = 0.0
         self.reason: str | None = None
-        self._entries: dict[str, Entry] = {}
-        self._open_scopes: dict[tuple[str, str], str] = {}
+        self._entries: dict[tuple[str, str], Entry] = {}
+        self._backbone_state = method.backbone_state_hash()
         splits = examples.data.splits
         self._positions = {
             m: _positions(used_units(splits, m), len(examples.data.units[m]))
@@ -144,33 +144,34 @@ class FeatureStore:
         modality = str(spec.modality)
         return self._positions[modality][self.examples.split(split).units[modality][rows]]
 
+    def refresh(self) -> None:
+        """Take notice that the method may have changed its frozen backbone: drop what is stale."""
+        state = self.method.backbone_state_hash()
+        if state != self._backbone_state:
+            self._backbone_state = state
+            self._entries.clear()
+
     def _entry(self, spec: StreamSpec, split: str) -> Entry:
         scope = "units" if _by_unit(spec) else split
-        name = content_hash(
-            {
-                **self.key,
-                "backbone_state": self.method.backbone_state_hash(),
-                "stream": spec.name,
-                "scope": scope,
-                "taps": self.method.reads_taps,
-            }
-        )
-        if name not in self._entries:
-            self._forget_stale(spec, scope)
-            path = self.folder / name[:24]
+        if (spec.name, scope) not in self._entries:
+            path = self.folder / self._name(spec, scope)
             if not (path / "layout.json").is_file():
                 start = time.perf_counter()
                 self._fill(spec, split, path)
                 self.seconds += time.perf_counter() - start
-            self._entries[name] = _open(path)
-            self._open_scopes[(spec.name, scope)] = name
-        return self._entries[name]
+            self._entries[spec.name, scope] = _open(path)
+        return self._entries[spec.name, scope]
 
-    def _forget_stale(self, spec: StreamSpec, scope: str) -> None:
-        """Drop the entry that an older state of the backbone left for the same scope."""
-        stale = self._open_scopes.pop((spec.name, scope), None)
-        if stale:
-            del self._entries[stale]
+    def _name(self, spec: StreamSpec, scope: str) -> str:
+        """Return the folder of an entry: a hash of everything that it depends on."""
+        key = {
+            **self.key,
+            "backbone_state": self._backbone_state,
+            "stream": spec.name,
+            "scope": scope,
+            "taps": self.method.reads_taps,
+        }
+        return content_hash(key)[:24]
 
     def _fill(self, spec: StreamSpec, split: str, path: Path) -> None:
         """Compute one entry into a temporary folder, then give it its name."""
@@ -204,7 +205,8 @@ class FeatureStore:
             (p for p in self.folder.iterdir() if not p.name.startswith(".")),
             key=lambda p: p.stat().st_mtime,
         )
-        in_use = {name[:24] for name in self._entries}
+        specs = {spec.name: spec for spec in self.method.specs}
+        in_use = {self._name(specs[stream], scope) for stream, scope in self._entries}
         sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in entries}
         total = sum(sizes.values())
         for path in entries:

@@ -164,12 +164,13 @@ def print_catalogue(data: Mapping[str, list[Data]], console: Console) -> None:
     """Print what ``catalogue`` returned."""
     for kind, entries in data.items():
         console.print(f"{kind} ({len(entries)})", style="bold")
-        _print_rows([(e["name"], e["summary"], _variants_text(e)) for e in entries], console)
+        _print_rows([(e["name"], e["summary"] + _variants_text(e)) for e in entries], console)
     console.print("\nharness show NAME explains one of them; harness show train the training.")
 
 
 def _variants_text(entry: Data) -> str:
-    return " ".join(f"@{name}" for name in entry["variants"])
+    names = " ".join(f"@{name}" for name in entry["variants"])
+    return f" [{names}]" if names else ""
 
 
 def print_descriptions(descriptions: list[Data], console: Console) -> None:
@@ -195,7 +196,10 @@ def _print_description(data: Data, console: Console) -> None:
         )
         for field in data["fields"]
     ]
-    _print_rows(rows or [("none",)], console, head=("field", "type", "default", "") if rows else ())
+    if rows:
+        _print_rows(rows, console, head=("field", "type", "default", ""))
+    else:
+        console.print("  none")
     for title in ("presets", "recipes"):
         if data.get(title):
             console.print(f"\n{title.capitalize()} ({data['name']}@NAME)", style="bold")

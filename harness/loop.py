@@ -109,6 +109,7 @@ class Trainer:
         if self.state.epoch == 0:
             self.progress.phase("init")
             self.model.method.on_fit_start(self.context)
+            self._refresh_features()
         train = self.config.train
         self.progress.start(
             train.epochs, self.order.steps, train.batch_size, self.primary, self.state.epoch
@@ -116,6 +117,7 @@ class Trainer:
         for epoch in range(self.state.epoch, self.config.train.epochs):
             start = time.perf_counter()
             self.model.method.on_epoch_start(self.context, epoch)
+            self._refresh_features()
             loss = self._train_epoch(epoch)
             trained = time.perf_counter()
             _, scores = self.evaluate("val")
@@ -233,6 +235,11 @@ class Trainer:
     def _load_model_tensors(self, tensors: Tensors) -> None:
         load_trained(self.model, unprefixed("trained", tensors))
         self.model.method.load_extra_state(unprefixed("extra", tensors))
+        self._refresh_features()
+
+    def _refresh_features(self) -> None:
+        if self.features is not None:
+            self.features.refresh()
 
     def load_best(self) -> None:
         """Give the model the state of the best epoch."""

@@ -36,7 +36,9 @@ def test_tensors_and_state_come_back(tmp_path: Path) -> None:
     assert all(torch.equal(loaded[n], tensors[n]) for n in tensors)
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "file.safetensors"
     save_tensors(path, {"a": torch.ones(1)}, {})
     before = path.read_bytes()

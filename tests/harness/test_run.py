@@ -90,9 +90,7 @@ def test_divergence_is_a_recorded_outcome(tmp_path: Path) -> None:
     assert [r.run_key for r in RecordStore(tmp_path)] == [record.run_key]
 
 
-def test_a_full_disk_is_a_recorded_outcome(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_a_recorded_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -30,12 +30,12 @@ _MLP_RATIO = 4
 _STEM_WIDTHS = (32, 64, 128)  # channels at 32 x 32, 16 x 16 and 8 x 8 positions
 
 
-class UnfoldStem(nn.Module):
+class PatchStem(nn.Module):
     """Turns an image into a 4 x 4 grid of tokens by four strided, overlapping stages.
 
-    A stage is a 3 x 3 convolution of stride 2 written as `unfold` and a linear layer, then a norm
-    and GELU: the same map without a convolution's private workspace, and with weights that can be
-    low-bit like all others. It is the embed layer of timm's VisionTransformer.
+    A stage is a 3 x 3 convolution of stride 2, written as a gathering of neighbourhoods and a
+    linear layer, then a norm and GELU: the same map without a convolution's private workspace, and
+    with weights that can be low-bit like all others. It is the embed layer of timm's VisionTransformer.
 
     Args:
         embed_dim: Width D of the tokens.
@@ -76,8 +76,14 @@ class UnfoldStem(nn.Module):
 
 
 def _neighbourhoods(grid: Tensor) -> Tensor:
-    """Takes every second 3 x 3 neighbourhood: [B, C, H, W] -> [B, H W / 4, 9 C]."""
-    return functional.unfold(grid, kernel_size=3, stride=2, padding=1).transpose(1, 2)
+    """Takes every second 3 x 3 neighbourhood: [B, C, H, W] -> [B, H W / 4, 9 C].
+
+    The same as `functional.unfold`, whose kernel makes a copy that no tracker sees.
+    """
+    padded = functional.pad(grid, (1, 1, 1, 1))
+    windows = padded.unfold(2, 3, 2).unfold(3, 3, 2)  # [B, C, H / 2, W / 2, 3, 3]
+    patches = windows.permute(0, 2, 3, 1, 4, 5)  # [B, H / 2, W / 2, C, 3, 3]
+    return patches.reshape(grid.shape[0], -1, 9 * grid.shape[1])
 
 
 class JointEncoder(nn.Module):
@@ -126,12 +132,13 @@ class ScenesVL(Backbone):
             mlp_ratio=_MLP_RATIO,
             proj_drop_rate=config.dropout,
             attn_drop_rate=config.dropout,
-            embed_layer=UnfoldStem,
+            embed_layer=PatchStem,
         )
         for block in self.image.blocks:
             block.attn.fused_attn = False
         self.text = BertModel(_bert_config(config, config.text_layers), add_pooling_layer=False)
         self.joint = JointEncoder(_bert_config(config, config.joint_layers))
+        _keep_constants_as_buffers(self)
         self.apply(_initialise)
         nn.init.normal_(self.image.pos_embed, std=0.1)
 
@@ -290,6 +297,20 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.05)
+
+
+def _keep_constants_as_buffers(backbone: nn.Module) -> None:
+    """Turns the factors of attention scores into buffers.
+
+    For a plain number autograd makes and keeps a tensor of its own in every block, which nothing
+    that accounts for memory can see.
+    """
+    for module in backbone.modules():
+        for name in ("scale", "scaling"):
+            value = getattr(module, name, None)
+            if isinstance(value, float):
+                delattr(module, name)
+                module.register_buffer(name, torch.tensor(value), persistent=False)
 
 
 def _joint_mask(text: StreamState, image: StreamState) -> Tensor:

@@ -1,0 +1,57 @@
+"""What the verbs share: options that mean the same everywhere, and how results are printed."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+WIDTH_OF_FILES = 120
+
+Output = Annotated[Path, typer.Option(help="Folder of records, checkpoints, MLflow and figures.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, show_default=False, help="Say more; show tracebacks."
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
+
+
+def examples(*commands: str) -> str:
+    """Return the end of a verb's help: its examples, one a line."""
+    return "\b\nExamples:\n" + "\n".join(f"  {command}" for command in commands)
+
+
+def set_up_logging(verbose: int, quiet: bool = False) -> None:
+    """Send log lines to stderr: progress by default, more with ``-v``, warnings with ``-q``."""
+    others = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, format="%(message)s", level=others)
+    own = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    for name in ("harness", "methods", "tasks", "reports"):
+        logging.getLogger(name).setLevel(own)
+
+
+def fail(message: str, code: int) -> int:
+    """Print ``Error: message`` to stderr and return ``code``."""
+    print(f"Error: {message}", file=sys.stderr)
+    return code
+
+
+def stdout_console() -> "Console":
+    """Return the console of results: plain words without markup, wider where nobody watches."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else WIDTH_OF_FILES
+    return Console(markup=False, highlight=False, width=width)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document."""
+    print(json.dumps(value, indent=1))

@@ -1,0 +1,89 @@
+"""``list``, ``show`` and ``report``: look at what there is."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.commands.common import (
+    Json,
+    Output,
+    Verbose,
+    examples,
+    print_json,
+    set_up_logging,
+    stdout_console,
+)
+
+if TYPE_CHECKING:
+    from reports.comparison import Comparison
+
+LIST_EXAMPLES = examples("harness list", "harness list methods --json")
+SHOW_EXAMPLES = examples("harness show mp_ismoe", "harness show vqa --json")
+REPORT_EXAMPLES = examples("harness report", "harness report --output runs --markdown")
+
+
+def list_entries(
+    kind: Annotated[str | None, typer.Argument(help="methods, tasks or backbones.")] = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """List methods, tasks and backbones."""
+    from harness import listing
+
+    set_up_logging(verbose)
+    data = listing.catalogue(kind)
+    if as_json:
+        print_json(data)
+    else:
+        listing.print_catalogue(data, stdout_console())
+
+
+def show(
+    name: Annotated[str, typer.Argument(help="A listed name, or train, features or memory.")],
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Explain a method, task or backbone with its settings."""
+    from harness import listing
+
+    set_up_logging(verbose)
+    descriptions = listing.describe(name)
+    if as_json:
+        print_json(descriptions)
+    else:
+        listing.print_descriptions(descriptions, stdout_console())
+
+
+def report(
+    output: Output = Path("runs"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Compare the runs of an output folder."""
+    from harness.errors import UserError
+    from harness.record import RecordStore
+    from reports.comparison import compare
+    from reports.tables import comparison_markdown, comparison_table
+
+    set_up_logging(verbose)
+    records = list(RecordStore(output))
+    if not records:
+        raise UserError(f"--output {output}: there are no records. `harness run` makes them.")
+    if as_json:
+        print_json(comparison_data(compare(records)))
+    elif markdown:
+        print(comparison_markdown(records), end="")
+    else:
+        stdout_console().print(comparison_table(records))
+
+
+def comparison_data(comparison: "Comparison") -> dict[str, Any]:
+    """Return a comparison JSON-ready; a row names its first run instead of holding its Record."""
+    names = ("run_key", "method", "preset", "task", "dataset", "recipe", "backbone")
+    rows = []
+    for row in comparison.rows:
+        figures = {name: value for name, value in vars(row).items() if name != "record"}
+        rows.append({name: getattr(row.record, name) for name in names} | figures)
+    return {"rows": rows, "limited": comparison.limited, "unfinished": comparison.unfinished}

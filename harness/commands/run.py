@@ -1,0 +1,152 @@
+"""``run``: one method on one task, for one or several seeds."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.common import (
+    Json,
+    Output,
+    Quiet,
+    Verbose,
+    examples,
+    fail,
+    print_json,
+    set_up_logging,
+    stdout_console,
+)
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.record import Record
+
+EXAMPLES = examples(
+    "harness run --method mp_ismoe --task vqa",
+    "harness run --method lst --task vqa --recipe full --seeds 3 --set train.lr=2e-3",
+)
+
+
+def run(
+    method: Annotated[str, typer.Option(help="Method, or method@preset.")],
+    task: Annotated[str, typer.Option(help="Task, or task@recipe.")],
+    dataset: Annotated[str | None, typer.Option(help="Dataset of the task.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder with the dataset.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="Recipe of the task.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Backbone, or backbone@preset.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Folder with weights, or 'random'.")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="a.b=c", help="Set one field; repeatable."),
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; 0 where none is given.")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Several runs: '3' is seeds 0,1,2; '3,7' is these two.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:INDEX.")] = "auto",
+    amp: Annotated[str | None, typer.Option(help="off or bf16.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Rows of each split; the run is marked as limited.")
+    ] = None,
+    output: Output = Path("runs"),
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow server; 'off' for none; default: in the output.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> int:
+    """Run one method on one task.
+
+    The Record is kept in the output folder. Repeat an interrupted command to go on.
+    """
+    from harness.config import RunRequest, resolve
+
+    set_up_logging(verbose, quiet)
+    refuse_lists("method", method)
+    refuse_lists("task", task)
+    configs = [
+        resolve(
+            RunRequest(
+                method=method,
+                task=task,
+                dataset=dataset,
+                data_dir=data_dir,
+                recipe=recipe,
+                backbone=backbone,
+                weights=weights,
+                overrides=tuple(overrides or ()),
+                config_file=config,
+                seed=one,
+                device=device,
+                amp=amp,
+                limit=limit,
+            )
+        )
+        for one in chosen_seeds(seed, seeds)
+    ]
+    from harness.run import RunOptions
+    from harness.run import run as run_one
+    from reports.tables import comparison_table, run_table
+
+    options = RunOptions(output, tracking_uri, -1 if quiet else verbose)
+    records: list[Record] = []
+    for resolved in configs:
+        records.append(run_one(resolved, options))
+        if not as_json:
+            stdout_console().print(run_table(records[-1]))
+        if records[-1].status == "cancelled":
+            break
+    if as_json:
+        documents = [record.model_dump(mode="json", by_alias=True) for record in records]
+        print_json(documents if seeds else documents[0])
+    elif len(records) > 1:
+        stdout_console().print(comparison_table(records))
+    return exit_code(records)
+
+
+def refuse_lists(option: str, text: str) -> None:
+    """Raise UserError where one name is wanted and several were typed."""
+    if "," in text:
+        names = [name.strip() for name in text.split(",")]
+        raise UserError(
+            f"--{option} '{text}' names {len(names)} {option}s, and `run` takes one. "
+            f"Call it once for each, beginning with --{option} {names[0]}."
+        )
+
+
+def chosen_seeds(seed: int | None, seeds: str | None) -> list[int]:
+    """Return the seeds to run: one of ``--seed``, or those of ``--seeds``.
+
+    Raises:
+        UserError: both were given, or ``--seeds`` is neither a count nor a list.
+    """
+    if seeds is None:
+        return [seed or 0]
+    if seed is not None:
+        raise UserError(f"--seed {seed} and --seeds {seeds} exclude each other; give one.")
+    parts = [part.strip() for part in seeds.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise UserError(
+            f"--seeds '{seeds}': write a count such as 3, or different seeds such as 3,7."
+        )
+    if len(parts) > 1:
+        return [int(part) for part in parts]
+    if int(seeds) < 1:
+        raise UserError(f"--seeds '{seeds}': a count is 1 or more.")
+    return list(range(int(seeds)))
+
+
+def exit_code(records: "Sequence[Record]") -> int:
+    """Return the exit code of some runs, and say on stderr which of them did not end well."""
+    code = 0
+    for record in records:
+        if record.status == "cancelled":
+            print("Interrupted; the state is kept. Repeat the command to go on.", file=sys.stderr)
+            return 130
+        if record.status != "done":
+            code = fail(f"seed {record.seed} ended as {record.status}: {record.error}", 3)
+    return code

@@ -1,0 +1,242 @@
+"""The command line: help, listing, exit codes, and what is imported on the way."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from harness import cli
+from harness.cards import BACKBONES, METHODS, TASKS
+from harness.commands import run as run_command
+from harness.record import Record
+from harness.testing.records import make_record
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("torch", "numpy", "pandas", "mlflow", "transformers", "timm", "scipy", "matplotlib")
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def harness(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Call the command line in this process; return exit code, stdout and stderr."""
+
+    def call(*words: str) -> tuple[int, str, str]:
+        code = cli.execute(words)
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return call
+
+
+def process(*words: str, cwd: Path = ROOT, path: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        words, cwd=cwd, env={**os.environ, "PYTHONPATH": str(path)}, capture_output=True, text=True
+    )
+
+
+def verbs() -> list[str]:
+    return list(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
+
+
+def test_help_lists_every_verb(harness: Run) -> None:
+    code, out, err = harness("--help")
+    assert (code, err) == (0, "")
+    assert all(f"\n  {verb} " in out for verb in verbs())
+
+
+def test_nothing_typed_asks_for_help(harness: Run) -> None:
+    assert harness() == harness("--help")
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_verb_has_two_examples_that_parse(verb: str, harness: Run) -> None:
+    code, out, _ = harness(verb, "--help")
+    examples = out.partition("Examples:\n")[2].strip().splitlines()
+    assert code == 0
+    assert len(examples) == 2
+    command = typer.main.get_command(cli.app).commands[verb]  # type: ignore[attr-defined]
+    for example in examples:
+        program, typed, *words = example.split()
+        assert (program, typed) == ("harness", verb)
+        command.make_context(verb, words)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["list"], ["show", "mp_ismoe"]])
+def test_looking_imports_nothing_heavy(words: list[str]) -> None:
+    code = (
+        "import sys; from harness.cli import execute; code = execute(sys.argv[1:]); "
+        f"print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr); sys.exit(code)"
+    )
+    done = process(sys.executable, "-c", code, *words)
+    assert (done.returncode, done.stderr.strip()) == (0, "[]")
+
+
+def test_list_names_all_that_is_registered(harness: Run) -> None:
+    code, out, _ = harness("list", "--json")
+    data = json.loads(out)
+    assert code == 0
+    for kind, registry in (("methods", METHODS), ("tasks", TASKS), ("backbones", BACKBONES)):
+        assert [entry["name"] for entry in data[kind]] == registry.names()
+    assert list(json.loads(harness("list", "tasks", "--json")[1])) == ["tasks"]
+    text = harness("list")[1]
+    assert all(name in text for name in METHODS.names())
+
+
+@pytest.mark.parametrize("name", [*METHODS.names(), *TASKS.names(), *BACKBONES.names()])
+def test_show_explains_every_field_of_every_entry(name: str, harness: Run) -> None:
+    code, text, _ = harness("show", name)
+    [data] = json.loads(harness("show", name, "--json")[1])
+    assert code == 0
+    assert data["source"]
+    for field in data["fields"]:
+        assert field["name"] in text
+        assert field["type"]
+        assert field["description"], f"{name}.{field['name']} is not described"
+        assert "default" in field
+    for variant in [*data.get("presets", ()), *data.get("recipes", ())]:
+        assert variant in text
+    assert all(metric in text for metric in data.get("metrics", ()))
+
+
+def test_show_explains_the_shared_settings(harness: Run) -> None:
+    for section in ("train", "features", "memory"):
+        [data] = json.loads(harness("show", section, "--json")[1])
+        assert all(field["description"] for field in data["fields"])
+
+
+def test_types_are_written_as_a_reader_says_them(harness: Run) -> None:
+    [train] = json.loads(harness("show", "train", "--json")[1])
+    fields = {field["name"]: field for field in train["fields"]}
+    assert fields["epochs"]["type"] == "int >= 1"
+    assert fields["warmup"]["type"] == "float >= 0, < 1"
+    assert fields["schedule"]["type"] == "linear | cosine | constant"
+    [task] = json.loads(harness("show", "vqa", "--json")[1])
+    assert task["fields"][0]["type"] == "int >= 1 or null"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["lst"], "Did you mean 'list'?"),
+        (["run", "--methd", "lst"], "--method"),
+        (["run", "--method", "lst"], "Missing option '--task'"),
+        (["run", "--method", "lst", "--task", "vqa", "--seed", "one"], "--seed"),
+        (["list", "method"], "Did you mean 'methods'?"),
+        (["show", "mp_ismo"], "Did you mean 'mp_ismoe'?"),
+        (["show", "vqa@quik"], "Did you mean 'quick'?"),
+        (["bench", "lop"], "Did you mean 'loop'?"),
+        (["pretrain", "scenes"], "Did you mean 'scenes_vl'?"),
+        (["pretrain", "scenes_vl", "--minutes", "1", "--steps", "2"], "give one"),
+        (["report", "--output", "nowhere"], "nowhere"),
+        (["run", "--method", "lst,unipt", "--task", "vqa"], "'lst,unipt' names 2 methods"),
+        (["run", "--method", "lst", "--task", "vqa,vqa@full"], "names 2 tasks"),
+        (["run", "--method", "lst", "--task", "vqa", "--seeds", "3;4"], "'3;4'"),
+        (["run", "--method", "lst", "--task", "vqa", "--seeds", "3,3"], "different seeds"),
+        (["run", "--method", "lst", "--task", "vqa", "--seeds", "0"], "1 or more"),
+        (["run", "--method", "lst", "--task", "vqa", "--seeds", "3", "--seed", "1"], "exclude"),
+    ],
+)
+def test_a_wrong_request_is_one_message_and_exit_code_2(
+    words: list[str], expected: str, harness: Run
+) -> None:
+    code, out, err = harness(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith("Error: ")
+    assert expected in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("typed", "seeds"), [("3", [0, 1, 2]), ("3,7", [3, 7]), ("1", [0]), ("7, 3", [7, 3])]
+)
+def test_seeds_are_a_count_or_a_list(typed: str, seeds: list[int]) -> None:
+    assert run_command.chosen_seeds(None, typed) == seeds
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Replace ``harness.run.run`` by one that ends as told; return what it was called with."""
+    called: list[Any] = []
+
+    def run(config: Any, options: Any) -> Record:
+        called.append(config)
+        status = {3: "diverged", 4: "cancelled"}.get(config.seed, "done")
+        error = None if status == "done" else "why"
+        return make_record(seed=config.seed).model_copy(update={"status": status, "error": error})
+
+    import harness.run
+
+    monkeypatch.setattr(harness.run, "run", run)
+    return called
+
+
+def test_json_is_one_document(runs: list[Any], harness: Run) -> None:
+    code, out, err = harness("run", "--method", "lst", "--task", "vqa", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["schema"] == 1
+    code, out, _ = harness("run", "--method", "lst", "--task", "vqa", "--seeds", "2", "--json")
+    assert [record["seed"] for record in json.loads(out)] == [0, 1]
+    assert [config.seed for config in runs] == [0, 0, 1]
+
+
+def test_tables_go_to_stdout(runs: list[Any], harness: Run) -> None:
+    code, out, err = harness("run", "--method", "lst", "--task", "vqa", "--seeds", "2")
+    assert (code, err) == (0, "")
+    assert "seed 0" in out
+    assert "seed 1" in out
+
+
+def test_a_run_that_did_not_end_well_is_exit_code_3(runs: list[Any], harness: Run) -> None:
+    code, _, err = harness("run", "--method", "lst", "--task", "vqa", "--seeds", "3,0")
+    assert code == 3
+    assert "seed 3 ended as diverged: why" in err
+    assert [config.seed for config in runs] == [3, 0]
+
+
+def test_an_interrupt_ends_all_seeds_with_130(runs: list[Any], harness: Run) -> None:
+    code, out, err = harness("run", "--method", "lst", "--task", "vqa", "--seeds", "4,5", "--json")
+    assert code == 130
+    assert "Repeat the command" in err
+    assert [record["status"] for record in json.loads(out)] == ["cancelled"]
+    assert [config.seed for config in runs] == [4]
+
+
+def test_a_bug_is_exit_code_1_and_shows_its_place_on_demand(
+    harness: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Any) -> None:
+        raise ZeroDivisionError("seven")
+
+    monkeypatch.setattr("harness.listing.catalogue", broken)
+    code, out, err = harness("list")
+    assert (code, out) == (1, "")
+    assert "ZeroDivisionError: seven" in err
+    assert "-v" in err
+    assert "Traceback" not in err
+    assert "Traceback" in harness("list", "-v")[2]
+
+
+def test_users_folders_of_the_same_names_do_not_matter(tmp_path: Path) -> None:
+    for name in ("methods", "tasks", "reports"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.txt").write_text("mine")
+    done = process(sys.executable, "-m", "harness", "list", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "mp_ismoe" in done.stdout
+
+
+@pytest.mark.parametrize("name", ["methods", "tasks", "reports"])
+def test_a_shadowing_file_is_one_clear_message(name: str, tmp_path: Path) -> None:
+    file = tmp_path / f"{name}.py"
+    file.write_text("")
+    done = process(sys.executable, "-m", "harness", "list", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert str(file) in done.stderr
+    assert "Rename it" in done.stderr
+    assert "Traceback" not in done.stderr
