@@ -167,10 +167,12 @@ class Record(_Model):
     def core(self) -> dict[str, Any]:
         """Return everything but times, start, commit and device name.
 
-        Two runs made "the same Record" when their cores are equal.
+        Two runs made "the same Record" when their cores are equal. The memory timeline is left
+        out too: it merges two logs by their clocks, so neighbouring events may change places.
         """
         data = self.model_dump(mode="json", by_alias=True)
         del data["time"]
+        data["artifacts"].pop("timeline", None)
         for epoch in data["history"]:
             del epoch["seconds"]
         for name in ("started_at", "commit", "dirty", "device"):

@@ -81,6 +81,7 @@ class Progressed:
     latency_ms: float = 0.0
     test_seconds: float = 0.0
     artifacts: dict[str, Artifact] = field(default_factory=dict)
+    earlier_host_bytes: dict[str, int] = field(default_factory=dict)
 
     def record(self, status: Status, error: str | None = None) -> Record:
         """Return the Record of the run as it stands."""
@@ -118,10 +119,19 @@ class Progressed:
             provenance=self.provenance,
         )
 
+    def host_bytes(self) -> dict[str, int]:
+        """Return the method's peak bytes outside the model, those before a checkpoint included."""
+        assert self.built is not None
+        now = self.built.model.method.host_bytes()
+        return {
+            name: max(now.get(name, 0), self.earlier_host_bytes.get(name, 0))
+            for name in {**self.earlier_host_bytes, **now}
+        }
+
     def _memory(self) -> Any:
         if not (self.report and self.built and self.context):
             return None
-        host = dict(self.built.model.method.host_bytes())
+        host = dict(self.host_bytes())
         if self.features:
             host["features"] = self.features.bytes
         return memory_record(
@@ -309,12 +319,17 @@ def _train(current: Progressed, folder: Path, progress: Progress) -> None:
         tensors, saved = load_tensors(path)
         trainer.restore(tensors, saved["trainer"])
         context.phase_peak_bytes.update(saved["phase_peak_bytes"])
+        current.earlier_host_bytes = saved["host_bytes"]
         progress.message(f"Going on after epoch {trainer.state.epoch}.")
 
     def save() -> None:
         tensors, state = trainer.checkpoint()
-        peaks = {"phase_peak_bytes": context.phase_peak_bytes}
-        save_tensors(path, tensors, {"trainer": state, **peaks})
+        whole = {
+            "trainer": state,
+            "phase_peak_bytes": context.phase_peak_bytes,
+            "host_bytes": current.host_bytes(),
+        }
+        save_tensors(path, tensors, whole)
 
     trainer.fit(save)
 

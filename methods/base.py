@@ -114,7 +114,7 @@ class Method(nn.Module, ABC):
         """Return and reset what an epoch's history keeps (expert load, router entropy)."""
         return {}
 
-    def quality(self) -> dict[str, float | int]:
+    def quality(self) -> dict[str, Any]:
         """Return figures of the fitted model (``quantization_mse``, ``dead_experts``)."""
         return {}
 

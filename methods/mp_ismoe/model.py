@@ -145,7 +145,7 @@ class MpIsmoe(NetworkMethod):
         counted = take_statistics(mixtures(self.network))
         return {**counted, "quantization_mse": mean_mse(self.quantized)}
 
-    def quality(self) -> dict[str, float | int]:
+    def quality(self) -> dict[str, Any]:
         """Return the quantisation error and the number of experts that nothing chose."""
         return {
             "quantization_mse": mean_mse(self.quantized),

@@ -19,7 +19,7 @@ SMALL = ("train.epochs=3", "train.batch_size=32", "train.eval_batch_size=64")
 
 def config(method: str = "lst", *overrides: str, **fields: Any) -> RunConfig:
     return resolve(
-        RunRequest(method=method, task="vqa", limit=160, overrides=(*SMALL, *overrides), **fields)
+        RunRequest(method=method, task="vqa", limit=96, overrides=(*SMALL, *overrides), **fields)
     )
 
 
@@ -152,7 +152,9 @@ def test_memory_laws_of_a_run(method: str, whole: Record, tmp_path: Path) -> Non
     assert sum(memory.at_peak_bytes.values()) == memory.train_peak_bytes
     if method in ("lst", "mp_ismoe"):
         assert memory.at_peak_bytes["saved_backbone"] == 0
-    if record.config["train"]["amp"] == "off":
-        assert memory.predicted_train_peak_bytes is not None
-        residual = memory.train_peak_bytes - memory.predicted_train_peak_bytes
+    assert memory.predicted_train_peak_bytes is not None
+    residual = memory.train_peak_bytes - memory.predicted_train_peak_bytes
+    if method in ("full", "adapter"):
         assert 0 <= residual <= 64
+    else:  # bf16 kernels and the fused attention of ladders have workspace of their own
+        assert 0 <= residual <= 0.005 * memory.train_peak_bytes

@@ -61,13 +61,13 @@ def encode_all(backbone, inputs):
 
 @settings(max_examples=200, deadline=None)
 @given(text=st.text(max_size=60))
-def test_any_text_survives_the_tokenizer_but_for_its_case(text):
+def test_any_text_survives_the_tokenizer_but_for_its_case_and_one_leading_space(text):
     tokenizer = load_tokenizer(WEIGHTS_FOLDER / TOKENIZER_FILE)
     lower = tokenizer.normalizer.normalize_str(text.lower())
     ids = encode_texts(tokenizer, [text], max_tokens=1000)["input_ids"][0].tolist()
     assert ids[0] == CLS
     assert ids[-1] == SEP
-    assert decode_text(tokenizer, ids) == lower
+    assert decode_text(tokenizer, ids) == lower.removeprefix(" ")
 
 
 def test_no_text_can_name_a_special_token(tokenizer):

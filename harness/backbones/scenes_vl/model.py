@@ -35,7 +35,8 @@ class PatchStem(nn.Module):
 
     A stage is a 3 x 3 convolution of stride 2, written as a gathering of neighbourhoods and a
     linear layer, then a norm and GELU: the same map without a convolution's private workspace, and
-    with weights that can be low-bit like all others. It is the embed layer of timm's VisionTransformer.
+    with weights that can be low-bit like all others. It is the embed layer of timm's
+    VisionTransformer.
 
     Args:
         embed_dim: Width D of the tokens.
