@@ -29,6 +29,7 @@ app.command("report", epilog=look.REPORT_EXAMPLES)(look.report)
 app.command("list", epilog=look.LIST_EXAMPLES)(look.list_entries)
 app.command("show", epilog=look.SHOW_EXAMPLES)(look.show)
 app.command("pretrain", epilog=tools.PRETRAIN_EXAMPLES)(tools.pretrain)
+app.command("sync", epilog=tools.SYNC_EXAMPLES)(tools.sync)
 app.command("bench", epilog=tools.BENCH_EXAMPLES)(tools.bench)
 app.command("doctor", epilog=tools.DOCTOR_EXAMPLES)(tools.doctor)
 

@@ -1,4 +1,4 @@
-"""``pretrain``, ``bench`` and ``doctor``: make the weights, measure, and look at the machine."""
+"""``pretrain``, ``sync``, ``bench`` and ``doctor``: weights, MLflow, measurements, the machine."""
 
 import importlib
 import importlib.util
@@ -23,6 +23,9 @@ PRETRAIN_EXAMPLES = examples(
     "harness pretrain scenes_vl",
     "harness pretrain scenes_vl --minutes 5 --output runs/small --seed 1",
 )
+SYNC_EXAMPLES = examples(
+    "harness sync", "harness sync --output runs --tracking-uri http://localhost:5000"
+)
 BENCH_EXAMPLES = examples("harness bench", "harness bench loop --json")
 DOCTOR_EXAMPLES = examples("harness doctor", "harness doctor --json")
 
@@ -30,7 +33,7 @@ DOCTOR_EXAMPLES = examples("harness doctor", "harness doctor --json")
 def pretrain(
     name: Annotated[str, typer.Argument(help="Backbone that can be pretrained here.")],
     minutes: Annotated[
-        float | None, typer.Option(min=0.01, help="Minutes to train for; default 50.")
+        float | None, typer.Option(min=0.01, help="Minutes to train for, on a wall clock.")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps to train for instead.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of data, weights and masks.")] = 0,
@@ -78,6 +81,29 @@ def pretraining_of(name: str) -> Callable[..., dict[str, Any]]:
     if importlib.util.find_spec(f"{package}.pretraining") is None:
         raise UserError(f"Backbone '{name}' cannot be pretrained here; it has no pretraining.")
     return importlib.import_module(f"{package}.pretraining").pretrain
+
+
+def sync(
+    output: Output = Path("runs"),
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow server or database; default: in the output.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Bring MLflow up to date from the records of an output folder."""
+    from harness.record import RecordStore
+    from harness.tracking import sync as sync_records
+
+    set_up_logging(verbose)
+    if not any(RecordStore(output).folder.glob("*.json")):
+        raise UserError(f"--output {output}: there are no records. `harness run` makes them.")
+    outcomes = {path.stem: warning for path, warning in sync_records(tracking_uri, output)}
+    if as_json:
+        print_json(outcomes)
+    else:
+        for run, warning in outcomes.items():
+            print(f"{run}  {warning or 'up to date'}")
 
 
 def bench(

@@ -61,7 +61,7 @@ class PretrainingConfig(Config):
     """The recipe of pretraining."""
 
     seed: int = Field(default=0, ge=0, description="Seed of scenes, words, weights and masks.")
-    minutes: float = Field(default=45.0, gt=0, description="Wall-clock time to train for.")
+    minutes: float = Field(default=26.0, gt=0, description="Wall-clock time to train for.")
     steps: int | None = Field(
         default=None, gt=0, description="Steps to train for, instead of minutes."
     )
