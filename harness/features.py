@@ -93,9 +93,9 @@ class FeatureStore:
         self._entries: dict[tuple[str, str], Entry] = {}
         self._backbone_state = method.backbone_state_hash()
         splits = examples.data.splits
+        self._units = {m: used_units(splits, m) for m in examples.data.units}
         self._positions = {
-            m: _positions(used_units(splits, m), len(examples.data.units[m]))
-            for m in examples.data.units
+            m: _positions(used, len(examples.data.units[m])) for m, used in self._units.items()
         }
 
     @property
@@ -135,7 +135,7 @@ class FeatureStore:
 
     def _count(self, spec: StreamSpec, split: str) -> int:
         if _by_unit(spec):
-            return len(used_units(self.examples.data.splits, str(spec.modality)))
+            return len(self._units[str(spec.modality)])
         return len(self.examples.split(split))
 
     def _index(self, spec: StreamSpec, split: str, rows: np.ndarray) -> np.ndarray:
@@ -222,8 +222,7 @@ class FeatureStore:
         sources: States = {}
         modality = spec.modality
         if modality and _by_unit(spec):
-            units = used_units(self.examples.data.splits, modality)[rows]
-            inputs = self.examples.unit_inputs(modality, units)
+            inputs = self.examples.unit_inputs(modality, self._units[modality][rows])
         else:
             for name in spec.sources:
                 sources[name] = self._stored(self.method.backbone.spec(name), split, rows)

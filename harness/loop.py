@@ -1,7 +1,7 @@
 """The training loop. It knows the contracts of methods and tasks, and never names one."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -167,9 +167,7 @@ class Trainer:
         """Return the loss on ``rows`` with its graph."""
         output, batch = self._forward(split, rows)
         with self.autocast():
-            loss = self.task.loss(output, batch.targets)
-            extra = self.model.method.extra_loss()
-        return loss if extra is None else loss + extra
+            return training_loss(self.task, self.model, output, batch.targets)
 
     def _forward(self, split: str, rows: np.ndarray) -> tuple[Tensor, Batch]:
         batch = self.examples.batch(split, rows, inputs=self.features is None)
@@ -326,6 +324,15 @@ class StepClock:
 def autocast(device: torch.device, train: TrainConfig) -> AbstractContextManager[Any]:
     """Return the autocast context that ``train.amp`` asks for."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=train.amp == "bf16")
+
+
+def training_loss(
+    task: Task, model: AdaptedModel, output: Tensor, targets: Mapping[str, Tensor]
+) -> Tensor:
+    """Return the task's loss of the head's ``output``, with what the method adds to it."""
+    loss = task.loss(output, targets)
+    extra = model.method.extra_loss()
+    return loss if extra is None else loss + extra
 
 
 def make_optimizer(model: AdaptedModel, train: TrainConfig) -> torch.optim.Optimizer:

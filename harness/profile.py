@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from harness.config import RunConfig
 from harness.data import Examples
-from harness.loop import autocast, make_optimizer
+from harness.loop import autocast, make_optimizer, training_loss
 from harness.memory.measure import measure
 from harness.memory.report import MemoryReport
 from harness.memory.step import StepProgram
@@ -32,10 +32,9 @@ def step_program(
     rows = np.arange(min(len(examples.split("train")), train.batch_size // train.grad_accum))
 
     def forward(model: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(model, AdaptedModel)
         with autocast(examples.device, train):
-            loss = task.loss(model(batch.inputs), batch.targets)
-            extra = model.method.extra_loss()  # type: ignore[union-attr, operator]
-        return loss if extra is None else loss + extra
+            return training_loss(task, model, model(batch.inputs), batch.targets)
 
     def inference(model: nn.Module, batch: Batch) -> Tensor:
         with autocast(examples.device, train):
