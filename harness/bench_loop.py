@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.cards import TASKS
 from harness.config import RunRequest, resolve
 from harness.context import Context
 from harness.data import Examples
@@ -47,15 +46,7 @@ class Contest:
         self.model = build_model(config, self.task, device).model
         self.precision = lambda: autocast(device, config.train)
         self.examples = Examples(data, self.model.method.backbone, device)
-        context = Context(
-            self.model,
-            self.task,
-            self.examples,
-            config.train.epochs,
-            config.seed,
-            self.precision,
-            profile=False,
-        )
+        context = Context(config, self.task, self.model, self.examples)
         self.model.method.on_fit_start(context)
         assert isinstance(self.model.method, SideMethod)
         self.features = FeatureStore(
@@ -66,7 +57,6 @@ class Contest:
             self.precision,
             {},
         )
-        card = TASKS.card(config.task.name)
         self.trainer = Trainer(
             config,
             self.task,
@@ -74,8 +64,6 @@ class Contest:
             self.examples,
             self.features,
             context,
-            card.primary,
-            card.metrics[card.primary],
             SilentProgress(),
         )
         self.steps = self.trainer.order.steps
@@ -103,8 +91,8 @@ class Contest:
         self.bound = [
             (
                 spec,
-                self.features._entry(spec, SPLIT),
-                torch.from_numpy(self.features._index(spec, SPLIT, rows)),
+                self.features.entry(spec, SPLIT),
+                torch.from_numpy(self.features.positions(spec, SPLIT, rows)),
             )
             for spec in self.features.method.specs
         ]

@@ -1,15 +1,16 @@
 """What the run offers to a method's hooks while it is being fitted."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from harness.config import RunConfig
 from harness.data import Examples, sequential
+from harness.loop import autocast
 from harness.memory.tracker import MemoryTracker
 from harness.model import AdaptedModel
 from methods.base import Batch
@@ -23,13 +24,10 @@ class Context:
     """The run's side of ``methods.base.FitContext``.
 
     Args:
-        model: the adapted model.
+        config: the run's configuration.
         task: gives the loss.
+        model: the adapted model.
         examples: the data.
-        epochs: how many epochs the run will have.
-        seed: the run's seed.
-        autocast: makes the precision context of the forward pass.
-        profile: whether to trace the memory of phases.
 
     Attributes:
         phase_peak_bytes: the highest traced total of each phase that a method named.
@@ -37,46 +35,36 @@ class Context:
     """
 
     def __init__(
-        self,
-        model: AdaptedModel,
-        task: Task,
-        examples: Examples,
-        epochs: int,
-        seed: int,
-        autocast: Callable[[], AbstractContextManager[Any]],
-        *,
-        profile: bool,
+        self, config: RunConfig, task: Task, model: AdaptedModel, examples: Examples
     ) -> None:
-        self.generator = torch.Generator().manual_seed(seed)
-        self.epochs = epochs
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.epochs = config.train.epochs
         self.device = examples.device
         self.phase_peak_bytes: dict[str, int] = {}
         self.phase_seconds: dict[str, float] = {}
+        self._config = config
         self._model = model
         self._task = task
         self._examples = examples
-        self._autocast = autocast
-        self._profile = profile
-        self._seed = seed
 
     def calibration(self, n: int) -> Iterator[Batch]:
         """Yield batches of ``n`` training rows in all: the same rows in every call of a run."""
         total = len(self._examples.split("train"))
-        generator = np.random.default_rng((self._seed, CALIBRATION_STREAM))
+        generator = np.random.default_rng((self._config.seed, CALIBRATION_STREAM))
         rows = generator.permutation(total)[:n]
         for part in sequential(len(rows), CALIBRATION_BATCH):
             yield self._examples.batch("train", rows[part])
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the task's loss of the adapted model on ``batch``."""
-        with self._autocast():
+        with autocast(self.device, self._config.train):
             return self._task.loss(self._model(batch.inputs), batch.targets)
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Charge the enclosed work's time and traced peak memory to ``name``."""
         start = time.perf_counter()
-        if self._profile:
+        if self._config.memory.profile:
             tracker = MemoryTracker(self._model, self._model.regions(), device=self.device)
             with tracker, tracker.phase(name):
                 yield

@@ -94,8 +94,8 @@ class FeatureStore:
         self._backbone_state = method.backbone_state_hash()
         splits = examples.data.splits
         self._units = {m: used_units(splits, m) for m in examples.data.units}
-        self._positions = {
-            m: _positions(used, len(examples.data.units[m])) for m, used in self._units.items()
+        self._unit_positions = {
+            m: _inverse(used, len(examples.data.units[m])) for m, used in self._units.items()
         }
 
     @property
@@ -114,8 +114,8 @@ class FeatureStore:
         return states
 
     def _stored(self, spec: StreamSpec, split: str, rows: np.ndarray) -> StreamState:
-        index = torch.from_numpy(self._index(spec, split, rows))
-        return self._entry(spec, split).state(index, spec, self.method, self.examples.device)
+        index = torch.from_numpy(self.positions(spec, split, rows))
+        return self.entry(spec, split).state(index, spec, self.method, self.examples.device)
 
     def fits(self) -> bool:
         """Return whether one full set of entries stays within ``max_bytes``; sets ``reason``."""
@@ -138,11 +138,12 @@ class FeatureStore:
             return len(self._units[str(spec.modality)])
         return len(self.examples.split(split))
 
-    def _index(self, spec: StreamSpec, split: str, rows: np.ndarray) -> np.ndarray:
+    def positions(self, spec: StreamSpec, split: str, rows: np.ndarray) -> np.ndarray:
+        """Return where the stream's states of ``rows`` stand in its entry."""
         if not _by_unit(spec):
             return rows
         modality = str(spec.modality)
-        return self._positions[modality][self.examples.split(split).units[modality][rows]]
+        return self._unit_positions[modality][self.examples.split(split).units[modality][rows]]
 
     def refresh(self) -> None:
         """Take notice that the method may have changed its frozen backbone: drop what is stale."""
@@ -151,7 +152,8 @@ class FeatureStore:
             self._backbone_state = state
             self._entries.clear()
 
-    def _entry(self, spec: StreamSpec, split: str) -> Entry:
+    def entry(self, spec: StreamSpec, split: str) -> Entry:
+        """Return the stored states of one stream, filling the store where it is empty."""
         scope = "units" if _by_unit(spec) else split
         if (spec.name, scope) not in self._entries:
             path = self.folder / self._name(spec, scope)
@@ -237,7 +239,7 @@ def _by_unit(spec: StreamSpec) -> bool:
     return spec.modality is not None and not spec.sources
 
 
-def _positions(units: np.ndarray, total: int) -> np.ndarray:
+def _inverse(units: np.ndarray, total: int) -> np.ndarray:
     """Return the inverse of ``units``: from unit to its stored position, -1 where unused."""
     positions = np.full(total, -1, dtype=np.int64)
     positions[units] = np.arange(len(units))

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from harness.cards import TASKS
 from harness.checkpoint import (
     Tensors,
     generator_tensors,
@@ -66,7 +67,6 @@ class Trainer:
         examples: the data, bound to the model's backbone.
         features: the store of frozen features, or None to run the backbone in every step.
         context: what the method's hooks may ask for.
-        direction: ``"max"`` or ``"min"``: where the primary metric is better.
         progress: what the user sees.
     """
 
@@ -78,8 +78,6 @@ class Trainer:
         examples: Examples,
         features: FeatureStore | None,
         context: FitContext,
-        primary: str,
-        direction: str,
         progress: Progress,
     ) -> None:
         self.config = config
@@ -88,8 +86,9 @@ class Trainer:
         self.examples = examples
         self.features = features
         self.context = context
-        self.primary = primary
-        self.sign = 1.0 if direction == "max" else -1.0
+        card = TASKS.card(config.task.name)
+        self.primary = card.primary
+        self.sign = 1.0 if card.metrics[card.primary] == "max" else -1.0
         self.progress = progress
         train = config.train
         self.order = Order(len(examples.split("train")), train.batch_size, config.seed)

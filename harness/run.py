@@ -5,15 +5,11 @@ import json
 import sys
 import time
 import traceback
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
-from harness.cards import TASKS
 from harness.checkpoint import load_tensors, save_tensors
 from harness.config import RunConfig
 from harness.context import Context
@@ -21,26 +17,11 @@ from harness.data import Examples
 from harness.errors import RunError, UserError
 from harness.features import FeatureStore
 from harness.loop import Trainer, autocast
-from harness.memory.report import MemoryReport
-from harness.model import Built, build_model, build_task, pick_device
-from harness.profile import inference_latency, measure_memory, memory_record
+from harness.model import build_model, build_task, pick_device
+from harness.outcome import Outcome, provenance, run_key
+from harness.profile import inference_latency, measure_memory
 from harness.progress import Progress, make_progress
-from harness.provenance import commit, device_name, packages
-from harness.record import (
-    Artifact,
-    DataOrigin,
-    FeatureUse,
-    Metrics,
-    Provenance,
-    Quality,
-    Record,
-    RecordStore,
-    Status,
-    Time,
-    content_hash,
-    file_artifact,
-    write_atomic,
-)
+from harness.record import Record, RecordStore, Status, file_artifact, write_atomic
 from harness.tracking import TrackingWorker, run_files
 from methods.base import SideMethod
 from reports.figures import learning_curve, memory_timeline
@@ -60,107 +41,6 @@ class RunOptions:
     output: Path = Path("runs")
     tracking_uri: str | None = None
     verbosity: int = 0
-
-
-@dataclass
-class Progressed:
-    """What is known of a run so far; a Record can be made of it at any time."""
-
-    config: RunConfig
-    run_key: str
-    provenance: Provenance
-    started: float
-    built: Built | None = None
-    trainer: Trainer | None = None
-    context: Context | None = None
-    features: FeatureStore | None = None
-    feature_reason: str | None = None
-    report: MemoryReport | None = None
-    baselines: dict[str, float] = field(default_factory=dict)
-    test: dict[str, float] = field(default_factory=dict)
-    latency_ms: float = 0.0
-    test_seconds: float = 0.0
-    artifacts: dict[str, Artifact] = field(default_factory=dict)
-    earlier_host_bytes: dict[str, int] = field(default_factory=dict)
-
-    def record(self, status: Status, error: str | None = None) -> Record:
-        """Return the Record of the run as it stands."""
-        config = self.config
-        card = TASKS.card(config.task.name)
-        state = self.trainer.state if self.trainer else None
-        best = [e for e in state.history if e.epoch == state.best_epoch] if state else []
-        metrics = Metrics(
-            primary=card.primary,
-            direction=card.metrics[card.primary],
-            val=best[0].val if best else {},
-            test=self.test,
-            baselines=self.baselines,
-        )
-        return Record(
-            schema=1,
-            run_key=self.run_key,
-            status=status,
-            error=error,
-            method=config.method.name,
-            preset=config.method.preset,
-            task=config.task.name,
-            dataset=config.task.dataset,
-            recipe=config.task.recipe,
-            backbone=config.backbone.name,
-            seed=config.seed,
-            config=config.resolved(),
-            metrics=metrics,
-            history=state.history if state else [],
-            params=self.built.params() if self.built else None,
-            memory=self._memory(),
-            time=self._time(),
-            quality=Quality(**self.built.model.method.quality()) if self.built else Quality(),
-            artifacts=self.artifacts,
-            provenance=self.provenance,
-        )
-
-    def host_bytes(self) -> dict[str, int]:
-        """Return the method's peak bytes outside the model, those before a checkpoint included."""
-        assert self.built is not None
-        now = self.built.model.method.host_bytes()
-        return {
-            name: max(now.get(name, 0), self.earlier_host_bytes.get(name, 0))
-            for name in {**self.earlier_host_bytes, **now}
-        }
-
-    def _memory(self) -> Any:
-        if not (self.report and self.built and self.context):
-            return None
-        host = dict(self.host_bytes())
-        if self.features:
-            host["features"] = self.features.bytes
-        return memory_record(
-            self.report, self.provenance.device, self.context.phase_peak_bytes, host
-        )
-
-    def _time(self) -> Time | None:
-        if not self.trainer:
-            return None
-        state = self.trainer.state
-        steps = state.step_seconds or [0.0]
-        rows = state.step * self.config.train.batch_size
-        use = FeatureUse(
-            used=self.features is not None,
-            seconds=self.features.seconds if self.features else 0.0,
-            bytes=self.features.bytes if self.features else 0,
-            reason=self.feature_reason,
-        )
-        return Time(
-            train_seconds=state.train_seconds,
-            steps=state.step,
-            step_seconds_median=float(np.median(steps)),
-            step_seconds_p95=float(np.quantile(steps, 0.95)),
-            examples_per_second=rows / state.train_seconds if state.train_seconds else 0.0,
-            eval_seconds=state.eval_seconds + self.test_seconds,
-            inference_ms_per_example=self.latency_ms,
-            total_seconds=time.perf_counter() - self.started,
-            features=use,
-        )
 
 
 def run(config: RunConfig, options: RunOptions) -> Record:
@@ -190,7 +70,7 @@ def run(config: RunConfig, options: RunOptions) -> Record:
         if known and known.status == "done":
             progress.message(f"Run {key[:16]} is done already; nothing to do.")
             return known
-        current = Progressed(config, key, provenance(config, data, built, device), started, built)
+        current = Outcome(config, key, provenance(config, data, built, device), started, built)
         record = _execute(current, task, data, device, options, progress)
         path = _store(store, record)
         warning = tracking.finish(path, run_files(record, options.output)) if path else None
@@ -203,7 +83,7 @@ def run(config: RunConfig, options: RunOptions) -> Record:
 
 
 def _execute(
-    current: Progressed,
+    current: Outcome,
     task: Task,
     data: TaskData,
     device: torch.device,
@@ -237,7 +117,7 @@ def _execute(
 
 
 def _prepare(
-    current: Progressed,
+    current: Outcome,
     task: Task,
     data: TaskData,
     device: torch.device,
@@ -252,35 +132,15 @@ def _prepare(
     if config.memory.profile:
         progress.phase("memory")
         current.report = measure_memory(config, task, model, examples)
-    precision = lambda: autocast(device, config.train)
-    current.context = Context(
-        model,
-        task,
-        examples,
-        config.train.epochs,
-        config.seed,
-        precision,
-        profile=config.memory.profile,
-    )
-    current.features = _features(current, examples, options, precision)
-    card = TASKS.card(config.task.name)
+    current.context = Context(config, task, model, examples)
+    current.features = _features(current, examples, options)
     current.trainer = Trainer(
-        config,
-        task,
-        model,
-        examples,
-        current.features,
-        current.context,
-        card.primary,
-        card.metrics[card.primary],
-        progress,
+        config, task, model, examples, current.features, current.context, progress
     )
     current.baselines = task.baselines(data)
 
 
-def _features(
-    current: Progressed, examples: Examples, options: RunOptions, precision: Any
-) -> FeatureStore | None:
+def _features(current: Outcome, examples: Examples, options: RunOptions) -> FeatureStore | None:
     """Return the store of frozen features where the method and the configuration allow one."""
     config, built = current.config, current.built
     assert built is not None
@@ -301,7 +161,12 @@ def _features(
         "device": examples.device.type,
     }
     store = FeatureStore(
-        options.output / "features", config.features.max_bytes, method, examples, precision, key
+        options.output / "features",
+        config.features.max_bytes,
+        method,
+        examples,
+        lambda: autocast(examples.device, config.train),
+        key,
     )
     if store.fits():
         return store
@@ -309,7 +174,7 @@ def _features(
     return None
 
 
-def _train(current: Progressed, folder: Path, progress: Progress) -> None:
+def _train(current: Outcome, folder: Path, progress: Progress) -> None:
     """Train from the start or from the last checkpoint."""
     trainer, context = current.trainer, current.context
     assert trainer is not None
@@ -334,9 +199,7 @@ def _train(current: Progressed, folder: Path, progress: Progress) -> None:
     trainer.fit(save)
 
 
-def _finish(
-    current: Progressed, task: Task, folder: Path, output: Path, progress: Progress
-) -> None:
+def _finish(current: Outcome, task: Task, folder: Path, output: Path, progress: Progress) -> None:
     """Score the best epoch once on test, and write the run's files."""
     trainer, built = current.trainer, current.built
     assert trainer is not None
@@ -362,7 +225,7 @@ def _finish(
     (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
-def _draw(current: Progressed, folder: Path) -> None:
+def _draw(current: Outcome, folder: Path) -> None:
     """Draw the run's two figures; they are views and belong to no Record."""
     record = current.record("done")
     learning_curve(record, folder / "learning_curve.png")
@@ -379,44 +242,6 @@ def _store(store: RecordStore, record: Record) -> Path | None:
             raise
         print(f"The record could not be written either: {error}", file=sys.stderr)
         return None
-
-
-def run_key(config: RunConfig, data: TaskData, built: Built, device: torch.device) -> str:
-    """Return the sha256 of everything that determines the outcome."""
-    resolved = config.resolved()
-    del resolved["device"], resolved["task"]["data_dir"], resolved["features"]["max_bytes"]
-    return content_hash(
-        {
-            "config": resolved,
-            "data": data.provenance.fingerprint,
-            "weights": built.weights_hash,
-            "device": device.type,
-        }
-    )
-
-
-def provenance(config: RunConfig, data: TaskData, built: Built, device: torch.device) -> Provenance:
-    """Return where this run comes from."""
-    head, dirty = commit()
-    origin = data.provenance
-    return Provenance(
-        commit=head,
-        dirty=dirty,
-        packages=packages(),
-        device=device_name(device),
-        threads=config.train.threads,
-        data=DataOrigin(
-            name=origin.name,
-            source=origin.source,
-            revision=origin.revision,
-            licence=origin.licence,
-            rows=dict(origin.rows),
-            fingerprint=origin.fingerprint,
-        ),
-        weights=built.weights_hash,
-        started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        limited=config.limit is not None,
-    )
 
 
 def check_writable(output: Path) -> None:

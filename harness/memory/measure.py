@@ -1,15 +1,14 @@
 """Measure the memory of any method on the real model, and leave the model as it was."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import nn
 
 from harness.memory.predict import predict
 from harness.memory.report import MemoryReport
-from harness.memory.step import Phase, Reading, StepProgram, observe, run_protocol
+from harness.memory.step import StepProgram, run_protocol
 
 
 def measure(program: StepProgram, *, prediction: bool = True) -> MemoryReport:
@@ -39,27 +38,6 @@ def measure(program: StepProgram, *, prediction: bool = True) -> MemoryReport:
             source="allocator",
             predicted_train_peak_bytes=predicted,
         )
-
-
-def measure_phase(program: StepProgram, name: str, call: Callable[[], Any]) -> Reading:
-    """Measure one call, such as a method's initialisation or a re-quantisation.
-
-    The call acts for real: nothing is restored.
-
-    Args:
-        program: its model is what is resident.
-        name: ``"init"`` or ``"requantize"``.
-        call: what to run.
-
-    Returns:
-        The reading; its peak is ``replay.peak_bytes``.
-    """
-
-    def run(phase: Phase) -> None:
-        with phase(name):
-            call()
-
-    return observe(program, run, device=_device_of(program.model), allocator=True)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from torch import nn
 
 from harness.memory.categories import CATEGORIES
 from harness.memory.events import Event, replay
-from harness.memory.measure import measure, measure_phase
+from harness.memory.measure import measure
 from harness.memory.predict import CudaSizes, predict, predict_built
 from harness.memory.step import StepProgram
 
@@ -208,13 +208,6 @@ def test_cuda_keeps_one_byte_of_dropout_mask_an_element():
     with CudaSizes():
         assert nn.functional.dropout(x, 0.5, training=False) is x
         assert set((nn.functional.dropout(x, 0.5) / x).tolist()) <= {0.0, 2.0}
-
-
-def test_a_phase_of_its_own_is_measured():
-    program = full()
-    reading = measure_phase(program, "init", lambda: torch.zeros(1000, 1000).sum())
-    assert reading.replay.phase_peak_bytes["init"] >= reading.start_bytes + 4_000_000
-    assert reading.end_bytes == reading.start_bytes
 
 
 def test_convolutions_show_their_kernel_workspace():

@@ -54,6 +54,12 @@ def test_a_run_ends_in_a_stored_record(whole: Record) -> None:
     assert whole.params.trainable == sum(whole.params.parts.values())
 
 
+def test_a_phase_that_a_method_names_is_measured(whole: Record) -> None:
+    assert whole.memory
+    peaks = whole.memory.phase_peak_bytes
+    assert peaks["requantize"] > peaks["load"]
+
+
 def test_resumed_equals_uninterrupted(
     whole: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
