@@ -1,7 +1,11 @@
 """Linear layers of several experts, each on its own consecutive rows."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 ALIGNMENT = 8
@@ -25,7 +29,40 @@ def grouped_linear(x: Tensor, weight: Tensor, offsets: Tensor) -> Tensor:
     x, weight = x.to(dtype), weight.to(dtype)
     if inner or outer:
         x, weight = F.pad(x, (0, inner)), F.pad(weight, (0, outer, 0, inner))
-    return F.grouped_mm(x, weight, offs=offsets)[:, :outputs]
+    return GroupedProduct.apply(x, weight, offsets)[:, :outputs]
+
+
+class GroupedProduct(torch.autograd.Function):
+    """``grouped_mm`` of x [T, I] and weight [E, I, O] with its gradients.
+
+    The same as PyTorch's own, but that it also works on tensors without data in every dtype: their
+    ``grouped_mm`` knows half precision alone.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, offsets: Tensor) -> Tensor:
+        """Return [T, O]."""
+        ctx.save_for_backward(x, weight, offsets)
+        return _grouped_mm(x, weight, offsets, (x.shape[0], weight.shape[2]))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        """Return the gradients [T, I] and [E, I, O]."""
+        x, weight, offsets = ctx.saved_tensors
+        gradient = gradient.contiguous()  # an expanded one is refused
+        to_x = to_weight = None
+        if ctx.needs_input_grad[0]:
+            to_x = _grouped_mm(gradient, weight.transpose(1, 2), offsets, tuple(x.shape))
+        if ctx.needs_input_grad[1]:
+            to_weight = _grouped_mm(x.T, gradient, offsets, tuple(weight.shape))
+        return to_x, to_weight, None
+
+
+def _grouped_mm(a: Tensor, b: Tensor, offsets: Tensor, shape: tuple[int, ...]) -> Tensor:
+    if a.is_meta or isinstance(a, FakeTensor):
+        return a.new_empty(shape)
+    return F.grouped_mm(a, b, offs=offsets)
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:
