@@ -11,8 +11,9 @@ from harness.config import RunRequest, resolve
 from harness.context import Context
 from harness.data import Examples
 from harness.features import FeatureStore
-from harness.loop import Trainer, autocast, make_optimizer
+from harness.loop import Trainer, make_optimizer
 from harness.model import build_model, build_task
+from harness.precision import autocast, settle_precision
 from harness.progress import SilentProgress
 from methods.base import SideMethod
 
@@ -37,8 +38,8 @@ class Contest:
     """
 
     def __init__(self, folder: Path) -> None:
-        config = self.config = resolve(REQUEST)
-        device = torch.device(config.device)
+        device = torch.device(REQUEST.device)
+        config = self.config = settle_precision(resolve(REQUEST), device)
         torch.set_num_threads(config.train.threads)
         torch.manual_seed(config.seed)
         self.task = build_task(config)

@@ -5,10 +5,29 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from harness.registry import Card, Config, Registry
+from harness.registry import Card, Choice, Config, Registry
 
-Requirement = Literal["taps", "in_place", "late_block"]
+Requirement = Literal["taps", "in_place", "late_block", "prompt", "generation"]
 Direction = Literal["max", "min"]
+Modality = Literal["image", "text", "video", "target"]
+
+
+PUBLISHED = "published"
+
+
+class Published(Config):
+    """A method's setting on one backbone as its source has it.
+
+    Attributes:
+        values: fields of the method's configuration.
+        trainable: the trainable parameters as the MP-ISMoE paper's tables print them, ``"1.74 %"``
+            of the backbone or ``"12.4 M"``; None where they have no such row.
+        note: why our count is another one, where it is.
+    """
+
+    values: Mapping[str, Any] = Field(default_factory=dict)
+    trainable: str | None = None
+    note: str = ""
 
 
 class MethodCard(Card):
@@ -18,14 +37,22 @@ class MethodCard(Card):
         family: what the method does to the backbone. ``head``: nothing; ``side``: reads taps
             under ``no_grad``; ``peft``: changes blocks in place; ``full``: trains everything.
         requires: what a backbone must provide.
-        backbone_gradients: whether the backward pass enters the backbone.
+        backbone_gradients: whether the backward pass enters the backbone; a side method that
+            requires ``late_block`` crosses that block alone and says no.
         train: defaults of ``train.*`` that belong to the method, such as its learning rate.
+        published: by backbone, the setting that ``method@published`` stands for there.
     """
 
     family: Literal["full", "head", "peft", "side"]
     requires: frozenset[Requirement] = frozenset()
     backbone_gradients: bool
     train: Mapping[str, Any] = Field(default_factory=dict)
+    published: Mapping[str, Published] = Field(default_factory=dict)
+
+    @property
+    def variants(self) -> Mapping[str, Mapping[str, Any]]:
+        """The presets, and ``published`` where some backbone has a published setting."""
+        return {**self.presets, **({PUBLISHED: {}} if self.published else {})}
 
     @property
     def frozen_backbone(self) -> bool:
@@ -41,12 +68,14 @@ class BackboneCard(Card):
         modalities: what the backbone reads.
         provides: what methods may ask of it.
         bundled: whether its weights come with the package.
+        weights: where each preset's pretrained weights are found on a model hub.
     """
 
     streams: tuple[str, ...]
-    modalities: tuple[Literal["image", "text", "video"], ...]
+    modalities: tuple[Modality, ...]
     provides: frozenset[Requirement]
     bundled: bool = False
+    weights: Mapping[str, str] = Field(default_factory=dict)
 
 
 class DatasetCard(Config):
@@ -72,7 +101,7 @@ class TaskCard(Card):
         backbone: the default backbone.
     """
 
-    modalities: tuple[Literal["image", "text", "video"], ...]
+    modalities: tuple[Modality, ...]
     metrics: Mapping[str, Direction]
     primary: str
     datasets: tuple[DatasetCard, ...]
@@ -107,3 +136,11 @@ BACKBONES: Registry[BackboneCard] = Registry(
     "model.py",
     "harness.backbones.base:Backbone",
 )
+
+
+def published_setting(method: MethodCard, backbone: Choice[BackboneCard]) -> Published | None:
+    """Return the method's published setting on a backbone, None where there is none."""
+    for name, setting in method.published.items():
+        if BACKBONES.choose(name) == backbone:
+            return setting
+    return None

@@ -13,11 +13,20 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError
 
-from harness.cards import BACKBONES, METHODS, TASKS, BackboneCard, MethodCard, TaskCard
+from harness.cards import (
+    BACKBONES,
+    METHODS,
+    PUBLISHED,
+    TASKS,
+    BackboneCard,
+    MethodCard,
+    TaskCard,
+    published_setting,
+)
 from harness.errors import ConfigError, UserError, did_you_mean
 from harness.registry import Choice, Config, Registry
 
-Amp = Literal["off", "bf16"]
+Amp = Literal["off", "bf16", "auto"]
 
 
 class TrainConfig(Config):
@@ -33,7 +42,11 @@ class TrainConfig(Config):
         "linear", description="How the learning rate falls after the warm-up."
     )
     clip_norm: float = Field(1.0, gt=0, description="Largest gradient norm of a step.")
-    amp: Amp = Field("off", description="Automatic mixed precision: off, or bf16 autocast.")
+    amp: Amp = Field(
+        "off",
+        description="Automatic mixed precision: off, bf16 autocast, or auto for bf16 where the "
+        "device computes it natively.",
+    )
     grad_accum: int = Field(1, ge=1, description="Micro-batches that make up one batch.")
     threads: int = Field(2, ge=1, description="CPU threads of one run; part of its identity.")
 
@@ -135,7 +148,7 @@ def resolve(request: RunRequest) -> RunConfig:
     sections: dict[str, Any] = {}
     for section, config in _section_classes(method, task, backbone):
         sections[section] = _validate(section, config, values[section], problems)
-    problems += _incompatibilities(method, task, backbone)
+    problems += incompatibilities(method, task, backbone)
     problems += _scalar_problems(request)
     if problems or not (method and task and backbone and dataset and recipe):
         raise ConfigError(problems)
@@ -221,7 +234,7 @@ def _layer(
     values: Values = {section: {} for section in SECTIONS}
     if method:
         values["train"].update(method.card.train)
-        values["method"].update(method.values)
+        values["method"].update(method_values(method, backbone, problems))
     if task and recipe:
         _apply(values, task.card.recipes[recipe].items(), problems)
     if backbone:
@@ -232,6 +245,22 @@ def _layer(
     if request.amp is not None:
         values["train"]["amp"] = request.amp
     return values
+
+
+def method_values(
+    method: Choice[MethodCard], backbone: Choice[BackboneCard] | None, problems: list[str]
+) -> Mapping[str, Any]:
+    """Return the values of the method's preset; those of ``published`` depend on the backbone."""
+    if method.preset != PUBLISHED or backbone is None:
+        return method.values
+    setting = published_setting(method.card, backbone)
+    if setting is not None:
+        return setting.values
+    problems.append(
+        f"Method '{method.card.name}' has no published setting for backbone '{backbone.label}'; "
+        f"it has one for {_join(list(method.card.published))}."
+    )
+    return {}
 
 
 def _apply(values: Values, pairs: Any, problems: list[str]) -> None:
@@ -332,7 +361,7 @@ def _sentence(
     return f"{section}.{field}={typed}: {message.rstrip('.')}.{hint}"
 
 
-def _incompatibilities(
+def incompatibilities(
     method: Choice[MethodCard] | None,
     task: Choice[TaskCard] | None,
     backbone: Choice[BackboneCard] | None,

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from harness.config import RunConfig
 from harness.data import Examples, sequential
-from harness.loop import autocast
 from harness.memory.tracker import MemoryTracker
 from harness.model import AdaptedModel
+from harness.precision import autocast
 from methods.base import Batch
 from tasks.base import Task
 

@@ -27,6 +27,7 @@ from harness.data import Examples, Order, sequential
 from harness.errors import RunError
 from harness.features import FeatureStore
 from harness.model import AdaptedModel
+from harness.precision import autocast
 from harness.progress import Progress
 from harness.record import Epoch
 from methods.base import Batch, FitContext
@@ -318,11 +319,6 @@ class StepClock:
             torch.cuda.synchronize()
             return [a.elapsed_time(b) / 1000 for a, b in pairs]
         return [b - a for a, b in pairs]
-
-
-def autocast(device: torch.device, train: TrainConfig) -> AbstractContextManager[Any]:
-    """Return the autocast context that ``train.amp`` asks for."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=train.amp == "bf16")
 
 
 def training_loss(

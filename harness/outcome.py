@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.cards import TASKS
+from harness.cards import BACKBONES, TASKS
 from harness.config import RunConfig
 from harness.context import Context
 from harness.features import FeatureStore
@@ -29,6 +29,7 @@ from harness.record import (
     Time,
     content_hash,
 )
+from harness.registry import Choice
 from tasks.base import TaskData
 
 
@@ -76,7 +77,7 @@ class Outcome:
             task=config.task.name,
             dataset=config.task.dataset,
             recipe=config.task.recipe,
-            backbone=config.backbone.name,
+            backbone=Choice(BACKBONES.card(config.backbone.name), config.backbone.preset).label,
             seed=config.seed,
             config=config.resolved(),
             metrics=metrics,

@@ -35,6 +35,8 @@ class Card(BaseModel):
         revision: raised by every numerical change; part of a run's key.
         config: the entry's closed configuration class.
         presets: named variants, ``name@preset``: values that replace the config's defaults.
+        aliases: other names for some of them: ``{"t5-base": "base"}`` makes ``t5-base`` stand for
+            ``t5@base`` wherever a name may stand.
         implementation: ``"package.module:Class"``, imported only when needed.
     """
 
@@ -46,6 +48,7 @@ class Card(BaseModel):
     revision: int = Field(default=1, ge=1)
     config: type[Config]
     presets: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    aliases: Mapping[str, str] = Field(default_factory=dict)
     implementation: str
 
     @property
@@ -68,6 +71,14 @@ class Choice(Generic[C]):
     def values(self) -> Mapping[str, Any]:
         """The preset's values, empty without a preset."""
         return self.card.variants[self.preset] if self.preset else {}
+
+    @property
+    def label(self) -> str:
+        """The alias that stands for this choice, else ``name@preset`` or ``name``."""
+        for alias, preset in self.card.aliases.items():
+            if preset == self.preset:
+                return alias
+        return f"{self.card.name}@{self.preset}" if self.preset else self.card.name
 
 
 class Registry(Generic[C]):
@@ -118,8 +129,22 @@ class Registry(Generic[C]):
         """Return all registered names, sorted."""
         return list(self._modules)
 
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """``name@preset`` by alias, for all cards."""
+        found: dict[str, str] = {}
+        for name in self._modules:
+            for alias, preset in self.card(name).aliases.items():
+                if alias in found or alias in self._modules:
+                    raise UserError(
+                        f"Two {self.kind}s are called '{alias}', one of them an alias of "
+                        f"'{name}@{preset}'. Names must be unique; rename one."
+                    )
+                found[alias] = f"{name}@{preset}"
+        return found
+
     def __contains__(self, name: object) -> bool:
-        return name in self._modules
+        return name in self._modules or name in self.aliases
 
     def card(self, name: str) -> C:
         """Return the card registered as ``name``.
@@ -128,7 +153,8 @@ class Registry(Generic[C]):
             UserError: nothing has that name, or what has it is not a valid entry.
         """
         if name not in self._modules:
-            raise UserError(f"Unknown {self.kind} '{name}'.{did_you_mean(name, self._modules)}")
+            known = [*self._modules, *self.aliases]
+            raise UserError(f"Unknown {self.kind} '{name}'.{did_you_mean(name, known)}")
         module = importlib.import_module(self._modules[name])
         card = getattr(module, "CARD", None)
         if not isinstance(card, self.card_type):
@@ -144,11 +170,13 @@ class Registry(Generic[C]):
         return card
 
     def choose(self, text: str) -> Choice[C]:
-        """Resolve ``name`` or ``name@preset``.
+        """Resolve ``name``, ``name@preset`` or an alias.
 
         Raises:
             UserError: the name or the preset is unknown.
         """
+        if "@" not in text and text not in self._modules:
+            text = self.aliases.get(text, text)
         name, _, preset = text.partition("@")
         card = self.card(name)
         if "@" in text and preset not in card.variants:

@@ -16,9 +16,10 @@ from harness.context import Context
 from harness.data import Examples
 from harness.errors import RunError, UserError
 from harness.features import FeatureStore
-from harness.loop import Trainer, autocast
+from harness.loop import Trainer
 from harness.model import build_model, build_task, pick_device
 from harness.outcome import Outcome, provenance, run_key
+from harness.precision import autocast, settle_precision
 from harness.profile import inference_latency, measure_memory
 from harness.progress import Progress, make_progress
 from harness.record import Record, RecordStore, Status, file_artifact, write_atomic
@@ -55,6 +56,7 @@ def run(config: RunConfig, options: RunOptions) -> Record:
     check_writable(options.output)
     torch.set_num_threads(config.train.threads)
     device = pick_device(config.device)
+    config = settle_precision(config, device)
     progress = make_progress(options.verbosity)
     tracking = TrackingWorker.start(options.tracking_uri, options.output)
     try:

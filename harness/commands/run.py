@@ -47,7 +47,7 @@ def run(
         str | None, typer.Option(help="Several runs: '3' is seeds 0,1,2; '3,7' is these two.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:INDEX.")] = "auto",
-    amp: Annotated[str | None, typer.Option(help="off or bf16.")] = None,
+    amp: Annotated[str | None, typer.Option(help="off, bf16 or auto.")] = None,
     limit: Annotated[
         int | None, typer.Option(help="Rows of each split; the run is marked as limited.")
     ] = None,

@@ -118,6 +118,28 @@ def test_presets_stand_behind_the_name(registry: Registry[Card], add: Add) -> No
             registry.choose(text)
 
 
+ALIASED = CARD.replace("config=C", "config=C, aliases={{{aliases}}}")
+
+
+def test_an_alias_stands_for_a_preset(registry: Registry[Card], add: Add) -> None:
+    add("first", card=ALIASED.format(name="first", implementation="a:b", aliases="'one': 'big'"))
+    chosen = registry.choose("one")
+    assert chosen == registry.choose("first@big")
+    assert chosen.label == "one"
+    assert registry.choose("first").label == "first"
+    assert "one" in registry
+    assert registry.names() == ["first"]
+    with pytest.raises(UserError, match=r"Unknown thing 'ome'\. Did you mean 'one'\?"):
+        registry.choose("ome")
+
+
+def test_an_alias_that_is_a_name_is_refused(registry: Registry[Card], add: Add) -> None:
+    add("first", card=ALIASED.format(name="first", implementation="a:b", aliases="'second': 'big'"))
+    add("second")
+    with pytest.raises(UserError, match="Two things are called 'second'"):
+        registry.choose("other")
+
+
 @pytest.mark.parametrize(
     ("card", "expected"),
     [
