@@ -232,7 +232,7 @@ class FeatureStore:
                 units = self.examples.split(split).units[modality][rows]
                 inputs = self.examples.unit_inputs(modality, units)
         with torch.no_grad(), self.autocast():
-            return self.method.frozen_stream(spec.name, inputs, sources)
+            return self.method.encode(spec.name, inputs, sources)
 
 
 def _by_unit(spec: StreamSpec) -> bool:

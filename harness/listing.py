@@ -59,15 +59,20 @@ def describe(name: str) -> list[Data]:
     plain, _, variant = name.partition("@")
     owners = [registry for registry in REGISTRIES.values() if plain in registry]
     if not owners:
-        known = [n for registry in REGISTRIES.values() for n in registry.names()]
+        known = [n for r in REGISTRIES.values() for n in (*r.names(), *r.aliases)]
         raise UserError(f"Nothing is called '{plain}'.{did_you_mean(plain, [*known, *SECTIONS])}")
-    if "@" in name and not any(variant in r.card(plain).variants for r in owners):
+    if "@" in name and not any(variant in r.choose(plain).card.variants for r in owners):
         owners[0].choose(name)  # its message names the nearest variant
-    return [_describe_card(registry, registry.card(plain)) for registry in owners]
+    return [_describe_card(registry, registry.choose(plain).card) for registry in owners]
 
 
 def _headline(card: Card) -> Data:
-    return {"name": card.name, "summary": card.summary, "variants": list(card.variants)}
+    return {
+        "name": card.name,
+        "summary": card.summary,
+        "variants": list(card.variants),
+        "aliases": list(card.aliases),
+    }
 
 
 def _describe_section(name: str, config: type[Config]) -> Data:
@@ -96,6 +101,7 @@ def _describe_card(registry: Registry[Any], card: Card) -> Data:
             "backbone_gradients": card.backbone_gradients,
             "train": dict(card.train),
             "presets": _plain(card.presets),
+            "published": {n: p.model_dump(mode="json") for n, p in card.published.items()},
         }
     elif isinstance(card, TaskCard):
         data |= {
@@ -113,6 +119,8 @@ def _describe_card(registry: Registry[Any], card: Card) -> Data:
             "provides": sorted(card.provides),
             "bundled": card.bundled,
             "presets": _plain(card.presets),
+            "aliases": dict(card.aliases),
+            "weights": dict(card.weights),
         }
     return data
 
@@ -169,7 +177,7 @@ def print_catalogue(data: Mapping[str, list[Data]], console: Console) -> None:
 
 
 def _variants_text(entry: Data) -> str:
-    names = " ".join(f"@{name}" for name in entry["variants"])
+    names = " ".join([*(f"@{name}" for name in entry["variants"]), *entry["aliases"]])
     return f" [{names}]" if names else ""
 
 
@@ -204,6 +212,11 @@ def _print_description(data: Data, console: Console) -> None:
         if data.get(title):
             console.print(f"\n{title.capitalize()} ({data['name']}@NAME)", style="bold")
             _print_rows([(n, _values_text(v)) for n, v in data[title].items()], console)
+    if data.get("published"):
+        console.print(
+            f"\nPublished settings ({data['name']}@published --backbone NAME)", style="bold"
+        )
+        _print_rows([(n, _published_text(p)) for n, p in data["published"].items()], console)
     if "datasets" in data:
         _print_datasets(data, console)
 
@@ -213,8 +226,7 @@ def _facts(data: Data) -> Iterator[tuple[str, str]]:
     if "source" in data:
         yield "source", data["source"]
     if data["kind"] == "method":
-        gradients = "enters" if data["backbone_gradients"] else "never enters"
-        yield "family", f"{data['family']}; the backward pass {gradients} the backbone"
+        yield "family", f"{data['family']}; the backward pass {_backward(data)}"
         yield "needs", ", ".join(data["requires"]) or "any backbone"
         yield "training", _values_text({f"train.{k}": v for k, v in data["train"].items()})
     if "modalities" in data:
@@ -222,12 +234,24 @@ def _facts(data: Data) -> Iterator[tuple[str, str]]:
     if data["kind"] == "backbone":
         yield "streams", ", ".join(data["streams"])
         yield "provides", ", ".join(data["provides"])
-        yield "weights", "bundled" if data["bundled"] else "from a folder (--weights)"
+        yield "weights", "bundled" if data["bundled"] else "from --weights: a folder or a hub's id"
+        for preset, origin in data["weights"].items():
+            yield f"weights of @{preset}", origin
+        for alias, preset in data["aliases"].items():
+            yield alias, f"{data['name']}@{preset}"
     if data["kind"] == "task":
         names = {"max": "higher is better", "min": "lower is better"}
         yield "selected by", f"{data['primary']} on validation"
         yield "metrics", "; ".join(_metric_lines(data["metrics"], names))
         yield "backbone", data["backbone"]
+
+
+def _backward(data: Data) -> str:
+    if data["backbone_gradients"]:
+        return "enters the backbone"
+    if "late_block" in data["requires"]:
+        return "crosses the backbone's last block alone"
+    return "never enters the backbone"
 
 
 def _metric_lines(metrics: Mapping[str, str], names: Mapping[str, str]) -> Iterator[str]:
@@ -239,6 +263,28 @@ def _metric_lines(metrics: Mapping[str, str], names: Mapping[str, str]) -> Itera
 
 def _values_text(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{k}={_value_text(v)}" for k, v in values.items()) or "the defaults"
+
+
+def print_counts(rows: list[Data], console: Console) -> None:
+    """Print what ``counting.compare_counts`` returned."""
+    for row in rows:
+        parts = ", ".join(f"{name} {n:,}" for name, n in row["parts"].items() if n)
+        console.print(f"{row['setting']} on {row['backbone']}", style="bold")
+        facts = [
+            ("trainable", f"{row['trainable']:,} = {row['percent']:.4f} % ({parts})"),
+            ("of the backbone's", f"{row['denominator']:,}"),
+        ]
+        if row.get("published"):
+            facts.append(("published", row["published"]))
+        if row.get("note"):
+            facts.append(("note", row["note"]))
+        _print_rows(facts, console)
+
+
+def _published_text(setting: Data) -> str:
+    figure = f"trains {setting['trainable']}" if setting["trainable"] else ""
+    parts = (_values_text(setting["values"]), figure, setting["note"])
+    return "; ".join(part for part in parts if part)
 
 
 def _print_datasets(data: Data, console: Console) -> None:

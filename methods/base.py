@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from harness.backbones.base import Backbone, Inputs, StreamState
 from harness.memory.regions import executing
 from harness.registry import Config
+from methods.cache import TokenCache
 
 States = dict[str, StreamState]
 
@@ -78,8 +79,34 @@ class Method(nn.Module, ABC):
         self.specs = backbone.needed(reads)
 
     @abstractmethod
+    def encode(
+        self, stream: str, inputs: Inputs, states: Mapping[str, StreamState], cache: Any = None
+    ) -> StreamState:
+        """Return one stream's state, from its inputs and its sources' states.
+
+        Args:
+            stream: its name.
+            inputs: the batch.
+            states: the states of the stream's sources.
+            cache: the backbone's cache of earlier tokens, where text is written token by token.
+        """
+
+    def adapt(self, states: States, cache: TokenCache | None = None) -> States:  # noqa: ARG002
+        """Return the adapted states of the streams in ``reads``, from those of all streams.
+
+        Args:
+            states: what ``encode`` returned for all needed streams.
+            cache: what was seen of earlier tokens, where text is written token by token: the
+                causal streams' states are then those of the new tokens alone.
+        """
+        return states
+
     def forward(self, inputs: Inputs) -> States:
         """Return the adapted states of the streams in ``reads`` (others may be among them)."""
+        states: States = {}
+        for spec in self.specs:
+            states[spec.name] = self.encode(spec.name, inputs, states)
+        return self.adapt(states)
 
     def on_fit_start(self, ctx: FitContext) -> None:
         """Prepare before the first step: calibrate a quantiser, prune by Fisher information."""
@@ -126,13 +153,12 @@ class Method(nn.Module, ABC):
 class InPlaceMethod(Method):
     """A method that changes the backbone's own blocks: later streams see adapted states."""
 
-    def forward(self, inputs: Inputs) -> States:
-        """Encode every needed stream with gradients."""
-        states: States = {}
+    def encode(
+        self, stream: str, inputs: Inputs, states: Mapping[str, StreamState], cache: Any = None
+    ) -> StreamState:
+        """Run the adapted backbone's stream with gradients; see ``Method.encode``."""
         with executing("backbone"):
-            for spec in self.specs:
-                states[spec.name] = self.backbone.encode(spec.name, inputs, states)
-        return states
+            return self.backbone.encode(stream, inputs, states, cache=cache)
 
 
 class SideMethod(Method):
@@ -158,22 +184,30 @@ class SideMethod(Method):
         return self
 
     @torch.no_grad()
-    def frozen_stream(self, stream: str, inputs: Inputs, states: States) -> StreamState:
-        """Return the frozen state of one stream from its inputs and its sources' states."""
+    def encode(
+        self, stream: str, inputs: Inputs, states: Mapping[str, StreamState], cache: Any = None
+    ) -> StreamState:
+        """Return the frozen state of one stream; see ``Method.encode``."""
         with executing("backbone"):
-            return self.backbone.encode(stream, inputs, states, taps=self.reads_taps)
+            return self.backbone.encode(stream, inputs, states, taps=self.reads_taps, cache=cache)
 
     def frozen(self, inputs: Inputs) -> States:
         """Return the frozen backbone's states of all needed streams."""
         states: States = {}
         for spec in self.specs:
-            states[spec.name] = self.frozen_stream(spec.name, inputs, states)
+            states[spec.name] = self.encode(spec.name, inputs, states)
         return states
 
     @abstractmethod
-    def side(self, states: States) -> States:
-        """Return the adapted states of the streams in ``reads`` from the frozen states."""
+    def side(self, states: States, cache: TokenCache | None = None) -> States:
+        """Return the adapted states of the streams in ``reads`` from the frozen states.
 
-    def forward(self, inputs: Inputs) -> States:
-        """Read the frozen backbone, then run the side network."""
-        return self.side(self.frozen(inputs))
+        Args:
+            states: the frozen states of all needed streams.
+            cache: what was seen of earlier tokens, where text is written token by token: the
+                causal streams' states are then those of the new tokens alone.
+        """
+
+    def adapt(self, states: States, cache: TokenCache | None = None) -> States:
+        """Run the side network on frozen states."""
+        return self.side(states) if cache is None else self.side(states, cache)

@@ -14,7 +14,16 @@ SMALL_BACKBONES = {
         "image_layers": 2,
         "text_layers": 1,
         "joint_layers": 2,
-    }
+    },
+    "t5": {
+        "width": 32,
+        "heads": 4,
+        "head_width": 8,
+        "ffn_width": 64,
+        "layers": 2,
+        "vocabulary": 300,
+        "dropout": 0.0,
+    },
 }
 
 

@@ -14,7 +14,33 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from harness.errors import UserError
 from harness.registry import Config
+
+
+@dataclass(frozen=True)
+class BlockStyle:
+    """How a stream's transformer blocks are made; side networks make theirs alike.
+
+    Attributes:
+        norm: LayerNorm, or RMSNorm without a bias.
+        norm_first: whether norms stand before the sub-layers or, as in BERT, after the sums.
+        bias: whether linear layers have biases.
+        activation: of the feed-forward network.
+        scaled: whether attention scores are divided by the root of a head's width.
+        position_buckets: rows of the relative-position table that a stack shares; 0 for none.
+        position_distance: tokens beyond which all distances share a bucket.
+        epsilon: of the norms.
+    """
+
+    norm: Literal["layer", "rms"] = "layer"
+    norm_first: bool = True
+    bias: bool = True
+    activation: Literal["relu", "gelu"] = "relu"
+    scaled: bool = True
+    position_buckets: int = 0
+    position_distance: int = 128
+    epsilon: float = 1e-5
 
 
 @dataclass(frozen=True)
@@ -27,10 +53,14 @@ class StreamSpec:
         depth: number of blocks; a state carries ``depth + 1`` taps, the embedding first.
         heads: attention heads of a block.
         ffn_width: hidden size of a block's feed-forward network.
-        modality: the modality that alone determines the stream's input, or None where the input
-            is made of the sources' states (then features belong to a row, not to a modality unit).
-        sources: earlier streams whose tokens this stream reads, concatenated in this order.
+        modality: the modality that gives the stream's own tokens, or None where they are made of
+            the sources' tokens alone. With sources, features belong to a row, not to a unit.
+        sources: earlier streams that this stream reads.
+        cross: whether it reads them by cross-attention; otherwise their tokens, concatenated in
+            this order, are its own.
         causal: whether token t may only see tokens up to t.
+        attention_width: size of queries, keys and values of all heads together; None for ``width``.
+        style: how its blocks are made.
     """
 
     name: str
@@ -40,7 +70,10 @@ class StreamSpec:
     ffn_width: int
     modality: str | None = None
     sources: tuple[str, ...] = ()
+    cross: bool = False
     causal: bool = False
+    attention_width: int | None = None
+    style: BlockStyle = BlockStyle()
 
 
 @dataclass(frozen=True)
@@ -84,12 +117,37 @@ class StreamState:
     content: slice = field(default_factory=lambda: slice(None))
     aux_outputs: Mapping[str, Tensor] = field(default_factory=dict)
 
+    def rows(self, index: Tensor) -> "StreamState":
+        """Return the state of the rows at ``index`` ([B'] long), without taps."""
+        return replace(
+            self,
+            output=self.output[index],
+            mask=None if self.mask is None else self.mask[index],
+            salient=self.salient[index],
+            taps=(),
+            groups=None if self.groups is None else self.groups[index],
+            aux_outputs={name: value[index] for name, value in self.aux_outputs.items()},
+        )
+
     def adapted(self, output: Tensor, salient: Tensor) -> "StreamState":
         """Return this state with another output and without taps."""
         return replace(self, output=output, salient=salient, taps=())
 
 
 Inputs = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class AttentionNames:
+    """The linear layers of one attention, as module names of the backbone.
+
+    One name for query, key and value means one fused layer whose rows are theirs, in this order.
+    """
+
+    query: str
+    key: str
+    value: str
+    output: str
 
 
 class Backbone(nn.Module, ABC):
@@ -103,11 +161,13 @@ class Backbone(nn.Module, ABC):
 
     Attributes:
         specs: the streams in the order in which they are encoded.
+        output_layer: module name of the linear layer that writes text, None where there is none.
         weights_path: safetensors file with the pretrained weights; None for random weights.
         weights_hash: sha256 of that file, or ``"random:SEED"``.
     """
 
     specs: tuple[StreamSpec, ...]
+    output_layer: str | None = None
     weights_path: Path | None = None
     weights_hash: str = "random"
     config_class: ClassVar[type[Config]]
@@ -136,6 +196,8 @@ class Backbone(nn.Module, ABC):
         states: Mapping[str, StreamState],
         *,
         taps: bool = False,
+        prompt: Tensor | None = None,
+        cache: Any = None,
     ) -> StreamState:
         """Encode one stream.
 
@@ -144,7 +206,55 @@ class Backbone(nn.Module, ABC):
             inputs: the batch, as the processors make it.
             states: the states of the stream's sources.
             taps: whether to keep the hidden states.
+            prompt: [P, D] trained vectors to put before the tokens of a text stream; the state is
+                longer by them, and its ``content`` leaves them out (``provides`` says "prompt").
+            cache: what ``new_cache`` made: the stream's earlier tokens; ``inputs`` hold the new
+                ones alone (``provides`` says "generation").
         """
+
+    def tokens_of(self, stream: str) -> str:
+        """Return the name of the input that holds the tokens of a stream that writes text.
+
+        Raises:
+            UserError: the stream writes none.
+        """
+        raise UserError(f"Stream '{stream}' of {type(self).__name__} writes no text.")
+
+    def new_cache(self) -> Any:
+        """Return an empty cache for ``encode``.
+
+        Raises:
+            UserError: the backbone writes no text.
+        """
+        raise UserError(f"{type(self).__name__} writes no text, so it caches no tokens.")
+
+    def run_late(
+        self,
+        stream: str,
+        hidden: Tensor,
+        mask: Tensor | None,
+        *,
+        memory: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        cache: Any = None,
+    ) -> Tensor:
+        """Run the last block of a stream alone (``provides`` says "late_block").
+
+        Args:
+            stream: its name.
+            hidden: [B, N, D], in place of the last but one block's output.
+            mask: [B, N] bool, True where a token is real; None where all are.
+            memory: [B, M, D], what cross-attention reads.
+            memory_mask: [B, M] bool.
+            cache: a cache of its own, where text is written token by token.
+
+        Returns:
+            The block's output [B, N, D], before the stack's final norm.
+
+        Raises:
+            UserError: the backbone cannot.
+        """
+        raise UserError(f"{type(self).__name__} cannot run its last block alone.")
 
     @abstractmethod
     def select_salient(self, stream: str, output: Tensor, mask: Tensor | None) -> Tensor:
@@ -170,12 +280,36 @@ class Backbone(nn.Module, ABC):
         """
 
     @abstractmethod
+    def attentions(self, stream: str) -> Sequence[AttentionNames]:
+        """Return the linear layers of a stream's attentions, in order: the sites of LoRA."""
+
+    @abstractmethod
     def norms(self, stream: str) -> Sequence[str]:
         """Return the module names of a stream's normalisation layers."""
 
     @abstractmethod
+    def embedding_of(self, stream: str) -> str:
+        """Return the module name of a text stream's token embedding."""
+
+    def position_tables(self) -> Sequence[nn.Parameter]:
+        """Return the trained tables of relative positions, which are no biases of a layer."""
+        return ()
+
+    @abstractmethod
     def quantizable(self) -> Sequence[str]:
         """Return the names of the Linear and Embedding modules whose weights may be low-bit."""
+
+    @property
+    def paper_reads(self) -> tuple[str, ...]:
+        """The streams that the head of the backbone's paper task reads."""
+        return (self.specs[-1].name,)
+
+    def paper_head(self) -> nn.Module:
+        """Return the head of the backbone's paper task, which published counts include.
+
+        By default one without parameters: a T5 writes its answers by its own frozen head.
+        """
+        return nn.Identity()
 
     def spec(self, stream: str) -> StreamSpec:
         """Return the shape of ``stream``."""
@@ -188,3 +322,25 @@ class Backbone(nn.Module, ABC):
             if spec.name in wanted:
                 wanted.update(spec.sources)
         return tuple(s for s in self.specs if s.name in wanted)
+
+
+def prepend(
+    prompt: Tensor | None, hidden: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor | None, slice]:
+    """Put a prompt before the tokens of a stream.
+
+    Args:
+        prompt: [P, D], or None.
+        hidden: [B, N, D].
+        mask: [B, N] bool; None where all tokens are real.
+
+    Returns:
+        Tokens [B, P + N, D], their mask, and the slice of the content among them.
+    """
+    if prompt is None:
+        return hidden, mask, slice(None)
+    rows = hidden.shape[0]
+    hidden = torch.cat([prompt.to(hidden.dtype).expand(rows, -1, -1), hidden], dim=1)
+    if mask is not None:
+        mask = torch.cat([mask.new_ones(rows, len(prompt)), mask], dim=1)
+    return hidden, mask, slice(len(prompt), None)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from reports.comparison import Comparison
 
 LIST_EXAMPLES = examples("harness list", "harness list methods --json")
-SHOW_EXAMPLES = examples("harness show mp_ismoe", "harness show vqa --json")
+SHOW_EXAMPLES = examples("harness show mp_ismoe", "harness show lst --backbone t5-base")
 REPORT_EXAMPLES = examples("harness report", "harness report --output runs --markdown")
 
 
@@ -41,13 +41,28 @@ def list_entries(
 
 def show(
     name: Annotated[str, typer.Argument(help="A listed name, or train, features or memory.")],
+    backbone: Annotated[
+        str | None, typer.Option(help="Count a method's trainable parameters on this backbone.")
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Explain a method, task or backbone with its settings."""
+    """Explain a method, task or backbone with its settings.
+
+    With --backbone, count what a method trains there instead: no weights are needed.
+    """
     from harness import listing
 
     set_up_logging(verbose)
+    if backbone is not None:
+        from harness.counting import compare_counts
+
+        counts = compare_counts(name, backbone)
+        if as_json:
+            print_json(counts)
+        else:
+            listing.print_counts(counts, stdout_console())
+        return
     descriptions = listing.describe(name)
     if as_json:
         print_json(descriptions)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from harness.backbones.base import Backbone, StreamSpec, StreamState
+from harness.backbones.base import Backbone, StreamState
 from harness.cards import BACKBONES, BackboneCard
 from harness.registry import Config
 from harness.testing.cards import check_card
@@ -48,6 +48,7 @@ class BackboneContract:
         raw = {
             "image": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8),
             "text": list(TEXTS),
+            "target": list(TEXTS),
         }
         inputs: dict[str, Tensor] = {}
         for modality, process in backbone.processors().items():
@@ -72,11 +73,12 @@ class BackboneContract:
         assert set(self.card.modalities) == set(backbone.processors())
 
     def test_streams_come_after_their_sources(self) -> None:
-        """A stream is determined by one modality, or by earlier streams."""
+        """A stream has tokens of one modality, or of earlier streams; it may cross to these."""
         seen: set[str] = set()
         for spec in self.build().specs:
             assert set(spec.sources) <= seen
-            assert (spec.modality is None) == bool(spec.sources)
+            assert spec.modality is not None or spec.sources
+            assert (spec.modality is not None and bool(spec.sources)) == spec.cross
             seen.add(spec.name)
 
     def test_states_have_the_declared_shapes(self) -> None:
@@ -136,17 +138,80 @@ class BackboneContract:
     def test_causal_streams_do_not_see_the_future(self) -> None:
         """Changing the last token of a causal stream changes no earlier state."""
         backbone = self.build()
-        causal = [s for s in backbone.specs if s.causal and s.modality == "text"]
+        causal = [s for s in backbone.specs if s.causal]
         if not causal:
-            pytest.skip("no causal text stream")
-        first, second = (backbone.processors()["text"]([text]) for text in ("abcd", "abce"))
+            pytest.skip("no causal stream")
+        inputs = {k: v[:1] for k, v in self.inputs(backbone).items()}
         for spec in causal:
-            outputs = [self._alone(backbone, spec, inputs) for inputs in (first, second)]
+            process = backbone.processors()[str(spec.modality)]
+            outputs = [
+                self.encode(backbone, {**inputs, **process([text])})[spec.name].output
+                for text in ("abcd", "abce")
+            ]
             assert torch.allclose(outputs[0][:, :-1], outputs[1][:, :-1], atol=1e-5)
 
-    def _alone(self, backbone: Backbone, spec: StreamSpec, inputs: object) -> Tensor:
-        with torch.no_grad():
-            return backbone.encode(spec.name, inputs, {}).output  # type: ignore[arg-type]
+    def test_tokens_one_by_one_are_the_tokens_at_once(self) -> None:
+        """A cached stream gives the states that it gives without a cache."""
+        if "generation" not in self.card.provides:
+            pytest.skip("writes no text")
+        backbone = self.build()
+        inputs = self.inputs(backbone)
+        states = self.encode(backbone, inputs)
+        for spec in (s for s in backbone.specs if s.causal):
+            key = backbone.tokens_of(spec.name)
+            cache = backbone.new_cache()
+            with torch.no_grad():
+                steps = [
+                    backbone.encode(spec.name, {key: token}, states, cache=cache).output
+                    for token in inputs[key].split(1, dim=1)
+                ]
+            assert torch.allclose(torch.cat(steps, 1), states[spec.name].output, atol=1e-4)
+
+    def test_a_prompt_stands_before_the_content(self) -> None:
+        """A prompt makes a stream longer; its content keeps its length and is changed by it."""
+        if "prompt" not in self.card.provides:
+            pytest.skip("takes no prompt")
+        backbone = self.build()
+        inputs = self.inputs(backbone)
+        plain = self.encode(backbone, inputs)
+        for spec in (s for s in backbone.specs if s.modality == "text"):
+            generator = torch.Generator().manual_seed(0)
+            prompt = torch.randn(3, spec.width, generator=generator)
+            with torch.no_grad():
+                state = backbone.encode(spec.name, inputs, {}, prompt=prompt)
+            content = state.output[:, state.content]
+            assert state.output.shape[1] == content.shape[1] + 3
+            assert content.shape == plain[spec.name].output.shape
+            assert not torch.allclose(content, plain[spec.name].output)
+
+    def test_the_last_block_alone_ends_the_stream(self) -> None:
+        """``run_late`` maps the last but one hidden state to the last."""
+        if "late_block" not in self.card.provides:
+            pytest.skip("cannot run its last block alone")
+        backbone = self.build()
+        states = self.encode(backbone, self.inputs(backbone))
+        for spec in backbone.specs:
+            state = states[spec.name]
+            crossed = states[spec.sources[0]] if spec.cross else None
+            with torch.no_grad():
+                late = backbone.run_late(
+                    spec.name,
+                    state.taps[-2].value,
+                    state.mask,
+                    memory=None if crossed is None else crossed.output,
+                    memory_mask=None if crossed is None else crossed.mask,
+                )
+            assert torch.allclose(late, state.taps[-1].value, atol=1e-5)
+
+    def test_attentions_are_linear_layers(self) -> None:
+        """Query, key, value and output of every attention, fused or apart."""
+        backbone = self.build()
+        for spec in backbone.specs:
+            sites = backbone.attentions(spec.name)
+            assert len(sites) == spec.depth * (2 if spec.cross else 1)
+            for site in sites:
+                for name in (site.query, site.key, site.value, site.output):
+                    assert isinstance(backbone.get_submodule(name), nn.Linear)
 
     def test_module_names_exist(self) -> None:
         """Blocks, sub-layers, norms and quantisable layers are modules of the right kind."""

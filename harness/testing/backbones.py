@@ -9,7 +9,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.backbones.base import Backbone, Inputs, StreamSpec, StreamState, Tap
+from harness.backbones.base import (
+    AttentionNames,
+    Backbone,
+    Inputs,
+    StreamSpec,
+    StreamState,
+    Tap,
+    prepend,
+)
 from harness.cards import BackboneCard
 from harness.errors import UserError
 from harness.registry import Config
@@ -170,16 +178,33 @@ class TinyBackbone(Backbone):
         states: Mapping[str, StreamState],
         *,
         taps: bool = False,
+        prompt: Tensor | None = None,
+        cache: Any = None,  # noqa: ARG002 - no stream writes text
     ) -> StreamState:
         """Encode ``image`` ([B, H, W, 3] floats), ``text`` ([B, N] tokens) or ``joint``."""
         x, mask = self._embed(stream, inputs, states)
+        x, mask, content = prepend(prompt, x, mask)
         hidden = [x]
         for block in cast(nn.ModuleList, self.streams[stream]):
             x = block(x, mask)
             hidden.append(x)
         output = self.final_norms[stream](x)
         kept = tuple(Tap(h, mask=mask) for h in hidden) if taps else ()
-        return StreamState(output, mask, self.select_salient(stream, output, mask), kept)
+        salient = self.select_salient(stream, output[:, content], mask)
+        return StreamState(output, mask, salient, kept, content=content)
+
+    def run_late(
+        self,
+        stream: str,
+        hidden: Tensor,
+        mask: Tensor | None,
+        *,
+        memory: Tensor | None = None,  # noqa: ARG002 - nothing crosses
+        memory_mask: Tensor | None = None,  # noqa: ARG002
+        cache: Any = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Run the last block of a stream."""
+        return cast(nn.ModuleList, self.streams[stream])[-1](hidden, mask)
 
     def _embed(
         self, stream: str, inputs: Inputs, states: Mapping[str, StreamState]
@@ -195,10 +220,11 @@ class TinyBackbone(Backbone):
             positions = self.token_positions[: tokens.shape[1]]
             return self.token_embedding(tokens) + positions, tokens != PAD
         text, image = states["text"], states["image"]
-        x = torch.cat([text.output + self.joint_types[0], image.output + self.joint_types[1]], 1)
+        words = text.output[:, text.content]
+        x = torch.cat([words + self.joint_types[0], image.output + self.joint_types[1]], 1)
         assert text.mask is not None
         real = torch.ones(image.output.shape[:2], dtype=torch.bool, device=x.device)
-        return x, torch.cat([text.mask, real], 1)
+        return x, torch.cat([text.mask[:, text.content], real], 1)
 
     def select_salient(self, stream: str, output: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG002
         """Return the mean over an image's patches, or the leading [CLS] of text and joint."""
@@ -229,6 +255,14 @@ class TinyBackbone(Backbone):
         """Return attention and feed-forward modules in turn."""
         return [f"{block}.{part}" for block in self.blocks(stream) for part in ("attention", "ffn")]
 
+    def attentions(self, stream: str) -> Sequence[AttentionNames]:
+        """Return the four projections of every block's attention."""
+        parts = ("query", "key", "value", "out")
+        return [
+            AttentionNames(*(f"{block}.attention.{part}" for part in parts))
+            for block in self.blocks(stream)
+        ]
+
     def norms(self, stream: str) -> Sequence[str]:
         """Return the module names of a stream's LayerNorms."""
         inner = [
@@ -237,6 +271,10 @@ class TinyBackbone(Backbone):
             for part in ("attention_norm", "ffn_norm")
         ]
         return [*inner, f"final_norms.{stream}"]
+
+    def embedding_of(self, stream: str) -> str:  # noqa: ARG002 - one stream reads text
+        """Return the name of the token embedding."""
+        return "token_embedding"
 
     def quantizable(self) -> Sequence[str]:
         """Return all linear layers and the embedding."""
@@ -251,7 +289,7 @@ CARD = BackboneCard(
     implementation="harness.testing.backbones:TinyBackbone",
     streams=("image", "text", "joint"),
     modalities=("image", "text"),
-    provides=frozenset({"taps", "in_place"}),
+    provides=frozenset({"taps", "in_place", "late_block", "prompt"}),
 )
 """The card under which a test may register ``TinyBackbone``."""
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from harness.cards import METHODS, MethodCard
+from harness.errors import UserError
 from harness.memory.measure import measure
 from harness.memory.step import StepProgram
 from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
@@ -53,7 +54,10 @@ class MethodContract:
     @pytest.mark.parametrize("stream", TINY_STREAMS)
     def test_keeps_the_shape_of_every_stream(self, stream: str) -> None:
         """Output, salient token and mask look like the backbone's own, without taps."""
-        method = self.build(reads=(stream,)).eval()
+        try:
+            method = self.build(reads=(stream,)).eval()
+        except UserError as refusal:
+            pytest.skip(str(refusal))
         inputs = self.inputs()
         adapted = method(inputs)[stream]
         frozen: dict[str, Any] = {}
@@ -172,11 +176,14 @@ class MethodContract:
             assert torch.equal(stored, method(inputs)["joint"].output)
 
     def test_memory_is_predicted_and_the_backbone_saves_nothing(self) -> None:
-        """Prediction equals the trace; a frozen backbone saves no activation."""
+        """Prediction equals the trace; a frozen backbone saves no activation.
+
+        A late block, through which a side method sends its gradients, is exempt.
+        """
         report = measure(self.step_program())
         assert report.predicted_train_peak_bytes == report.traced_train_peak_bytes
         assert 0 <= report.residual_bytes <= 64
-        if not self.card.backbone_gradients:
+        if not self.card.backbone_gradients and "late_block" not in self.card.requires:
             assert report.at_peak_bytes["saved_backbone"] == 0
 
     def test_structure_can_be_built_without_weights(self) -> None:

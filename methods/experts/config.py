@@ -35,6 +35,7 @@ class ExpertsConfig(Config):
         "softmax of g' (resoftmax, literal Eq. 6) or of the router's logits (raw); auto: switch "
         "at k=1, else renorm",
     )
+    router_bias: bool = Field(True, description="whether the router's linear layer has a bias")
     router_temperature: float = Field(
         1.0, gt=0, description="divides the router's logits before any softmax"
     )

@@ -100,9 +100,10 @@ class Router(nn.Module):
         self.register_buffer("temperature", temperature, persistent=False)
         auto = "switch" if config.top_k == 1 else "renorm"
         self.weighting = auto if config.router_weight == "auto" else config.router_weight
-        self.logits = nn.Linear(width, config.experts)
+        self.logits = nn.Linear(width, config.experts, bias=config.router_bias)
         nn.init.normal_(self.logits.weight, std=INITIAL_STD)
-        nn.init.zeros_(self.logits.bias)
+        if config.router_bias:
+            nn.init.zeros_(self.logits.bias)
         joined = config.correlation != "off"
         self.correlation = Correlation(config, width, salient_width) if joined else None
 

@@ -1,6 +1,6 @@
 """Full fine-tuning: everything trains."""
 
-from harness.cards import MethodCard
+from harness.cards import MethodCard, Published
 from harness.registry import Config
 
 
@@ -18,4 +18,5 @@ CARD = MethodCard(
     requires=frozenset({"in_place"}),
     backbone_gradients=True,
     train={"lr": 3e-4},
+    published={"t5-base": Published(trainable="100 %"), "t5-large": Published()},
 )

@@ -4,20 +4,31 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.cards import MethodCard
-from methods.side.config import SideConfig
+from harness.cards import MethodCard, Published
+from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS, SideConfig
 
 
 class LstConfig(SideConfig):
     """Settings of a ladder side network."""
 
-    block_norm: Literal["pre", "post"] = Field(
-        "pre", description="where a side block's norms stand: before its sub-layers, or after"
+    block_norm: Literal["stream", "pre", "post"] = Field(
+        "stream",
+        description="where a side block's norms stand: where the backbone has them, before its "
+        "sub-layers, or after",
+    )
+    sampler_bias: bool = Field(
+        True, description="whether down- and upsamplers have a bias (CLIP-ViL's have none)"
+    )
+    skipped_gates: bool = Field(
+        False,
+        description="whether layers that are not read keep a gate, which is counted and never used",
     )
     gate_temperature: float = Field(
         0.1, gt=0, description="T: a ladder's gate is sigmoid(a / T), with a learned from 0"
     )
 
+
+_T5 = {"train_norms": "none", "skipped_gates": True}
 
 CARD = MethodCard(
     name="lst",
@@ -29,4 +40,12 @@ CARD = MethodCard(
     requires=frozenset({"taps"}),
     backbone_gradients=False,
     train={"lr": 3e-3},
+    published={
+        "t5-base": Published(
+            values=_T5 | {"layers": T5_BASE_LAYERS, "reduction": 8}, trainable="1.74 %"
+        ),
+        "t5-large": Published(
+            values=_T5 | {"layers": T5_LARGE_LAYERS, "reduction": 8}, trainable="1.23 %"
+        ),
+    },
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from harness.backbones.base import StreamSpec
@@ -12,17 +13,21 @@ from methods.side.layers import (
     MixerFactory,
     feed_forward,
     kept_layers,
+    make_norm,
     sampler,
     side_width,
 )
 from methods.side.method import Gate, NetworkMethod
 from methods.side.network import (
+    Ending,
     SideNetwork,
     SideStream,
     SideTaps,
     SourceTokens,
+    block_runner,
     join_sources,
 )
+from methods.side.positions import stack_positions
 from methods.side.salient import OWN_TAP, SalientRule
 
 
@@ -30,7 +35,8 @@ class LadderStream(SideStream):
     """The ladder of one stream (LST, section 3.2).
 
     s_0 = D_0(h_0) (+ the sources' side outputs); for each kept block l: s <- g_l s + (1 - g_l)
-    D_l(h_l), then s <- Block_l(s); at the end a norm.
+    D_l(h_l), then s <- Block_l(s); at the end a norm. A block reads the side output of streams
+    that the backbone reads by cross-attention in the same way.
 
     Args:
         spec: the stream.
@@ -42,19 +48,24 @@ class LadderStream(SideStream):
         width = side_width(spec, config.reduction)
         super().__init__(spec, width)
         self.kept = tuple(i for i in kept_layers(spec, config.layers) if i > 0)
-        self.embedding_sampler = sampler(spec.width, width)
-        self.samplers = nn.ModuleList(sampler(spec.width, width) for _ in self.kept)
+        bias = config.sampler_bias
+        self.embedding_sampler = sampler(spec.width, width, bias)
+        self.samplers = nn.ModuleList(sampler(spec.width, width, bias) for _ in self.kept)
         self.gates = nn.ModuleList(Gate(config.gate_temperature) for _ in self.kept)
+        skipped = spec.depth - len(self.kept) if config.skipped_gates else 0
+        self.skipped_gates = nn.ParameterList(torch.zeros(()) for _ in range(skipped))
         self.blocks = nn.ModuleList(Block(spec, width, mixer, config.block_norm) for _ in self.kept)
-        self.norm = nn.LayerNorm(width)
+        self.positions = stack_positions(spec)
+        self.norm = make_norm(spec.style, width) if spec.style.norm_first else nn.Identity()
 
     def forward(self, taps: SideTaps, sources: SourceTokens | None) -> Tensor:
         """Return the side output [B, N, m]."""
         s = join_sources(self.embedding_sampler(taps.tokens[0]), sources, self.spec)
+        run = block_runner(taps, sources, self.spec, self.positions)
         steps = zip(self.kept, self.samplers, self.gates, self.blocks, strict=True)
         for layer, down, gate, block in steps:
             s = gate(s, down(taps.tokens[layer]))  # [B, N, m]
-            s = block(s, taps.mask, taps.salients[layer])
+            s = run(block, s, layer)
         return self.norm(s)
 
 
@@ -62,12 +73,13 @@ def ladder_network(
     config: LstConfig,
     specs: Sequence[StreamSpec],
     reads: Sequence[str],
+    ending: Ending,
     mixer: MixerFactory = feed_forward,
     salient: SalientRule = OWN_TAP,
 ) -> SideNetwork:
     """Return the ladders of all streams, with upsamplers for the streams in ``reads``."""
     return SideNetwork(
-        specs, reads, lambda spec: LadderStream(spec, config, mixer), salient=salient
+        specs, reads, lambda spec: LadderStream(spec, config, mixer), ending, salient
     )
 
 
@@ -77,4 +89,4 @@ class Lst(NetworkMethod):
     def build_network(self, config: SideConfig) -> SideNetwork:
         """Return the ladders."""
         assert isinstance(config, LstConfig)
-        return ladder_network(config, self.specs, self.reads)
+        return ladder_network(config, self.specs, self.reads, self.ending(config))

@@ -4,10 +4,11 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from harness.cards import MethodCard
+from harness.cards import MethodCard, Published
 from methods.experts.config import ExpertsConfig
 from methods.lst import LstConfig
 from methods.quantization.config import QuantizationConfig
+from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS
 
 
 class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
@@ -39,6 +40,13 @@ class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
         return self
 
 
+_T5 = {
+    "reduction": 4,
+    "train_norms": "counted_no_grad",
+    "router_bias": False,
+    "correlation_norm": "dot",
+}
+
 CARD = MethodCard(
     name="mp_ismoe",
     summary="Low-bit backbone re-quantised with noise (GNP-IQ) and a side mixture-of-experts.",
@@ -63,5 +71,13 @@ CARD = MethodCard(
         "one_expert": {"experts": 1, "top_k": 1},
         "lst": {"host": "lst"},
     },
-    train={"lr": 3e-3, "amp": "bf16"},
+    train={"lr": 3e-3, "amp": "auto"},
+    published={
+        "t5-base": Published(values=_T5 | {"layers": T5_BASE_LAYERS}, trainable="2.41 %"),
+        "t5-large": Published(
+            values=_T5 | {"layers": T5_LARGE_LAYERS},
+            trainable="1.75 %",
+            note="No single rule reproduces all published counts.",
+        ),
+    },
 )

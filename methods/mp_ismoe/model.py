@@ -76,9 +76,12 @@ class MpIsmoe(NetworkMethod):
         """Return the host's side network with experts in it."""
         assert isinstance(config, MpIsmoeConfig)
         salient = SalientRule(config.salient_layer, config.salient_token)
+        ending = self.ending(config)
         if config.host == "lst":
-            return ladder_network(config, self.specs, self.reads, _experts(config, True), salient)
-        return parallel_network(config, self.specs, self.reads, _parallel_parts(config), salient)
+            experts = _experts(config, True)
+            return ladder_network(config, self.specs, self.reads, ending, experts, salient)
+        parts = _parallel_parts(config)
+        return parallel_network(config, self.specs, self.reads, parts, ending, salient)
 
     def on_fit_start(self, ctx: FitContext) -> None:
         """Choose the first codes by calibration rows, where the configuration asks for it."""
@@ -178,7 +181,12 @@ def _parallel_parts(config: MpIsmoeConfig) -> ParallelParts:
 
 def _masters(backbone: Backbone, names: Sequence[str]) -> MasterStore | None:
     """Return where full-precision weights are read again; None where there are none."""
-    tensors = {f"{name}.weight": backbone.get_parameter(f"{name}.weight") for name in names}
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        weight = backbone.get_submodule(name).weight
+        assert isinstance(weight, Tensor)
+        if not any(weight is known for known in tensors.values()):  # a tied head has no own master
+            tensors[f"{name}.weight"] = weight
     if any(t.is_meta or isinstance(t, FakeTensor) for t in tensors.values()):
         return None
     if backbone.weights_path is not None:

@@ -1,6 +1,6 @@
 """Full-precision masters, read from their files one tensor at a time and never kept."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,10 +15,17 @@ from harness.errors import UserError, did_you_mean
 
 @dataclass(frozen=True)
 class TensorSource:
-    """One tensor of a safetensors file."""
+    """One tensor of a safetensors file.
+
+    Attributes:
+        path: the file.
+        tensor: its name there.
+        rows: how many of its rows, from the first, are the tensor's; None for all.
+    """
 
     path: Path
     tensor: str
+    rows: int | None = None
 
 
 class MasterStore:
@@ -37,12 +44,13 @@ class MasterStore:
         self._folder: TemporaryDirectory[str] | None = None
 
     @classmethod
-    def from_file(cls, path: Path, names: Iterable[str]) -> "MasterStore":
+    def from_file(cls, path: Path, tensors: Mapping[str, Tensor]) -> "MasterStore":
         """Read tensors from one weight file.
 
         Args:
             path: safetensors file.
-            names: names of tensors that it must hold.
+            tensors: the tensors that it must hold, by name; their values are not looked at. The
+                file's may have more rows.
 
         Raises:
             UserError: the file cannot be read, or lacks a tensor.
@@ -54,11 +62,10 @@ class MasterStore:
             raise UserError(
                 f"The weight file '{path}' cannot be read ({error}); re-quantisation needs it."
             ) from error
-        names = list(names)
-        for name in names:
+        for name in tensors:
             if name not in held:
                 raise UserError(f"'{path}' holds no tensor '{name}'." + did_you_mean(name, held))
-        return cls({name: TensorSource(path, name) for name in names})
+        return cls({name: TensorSource(path, name, len(t)) for name, t in tensors.items()})
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "MasterStore":
@@ -94,5 +101,5 @@ class MasterStore:
     @staticmethod
     def _load(source: TensorSource) -> Tensor:
         with safe_open(source.path, framework="pt") as file:
-            tensor: Tensor = file.get_tensor(source.tensor)
+            tensor: Tensor = file.get_slice(source.tensor)[: source.rows]
         return tensor.to(torch.float32)

@@ -1,17 +1,35 @@
 """The settings that side networks share; torch-free, so that method cards can import it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from harness.registry import Config
+
+T5_BASE_LAYERS = (2, 3, 4, 6, 7, 8, 10, 11, 12)
+"""The hidden states that LST reads in each stack of T5-base: three of twelve blocks are skipped."""
+
+T5_LARGE_LAYERS = tuple(range(2, 25, 2))
+"""The same for T5-large: every second of 24."""
+
+
+def _ascending(layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    if layers is not None and (not layers or sorted(set(layers)) != list(layers)):
+        raise ValueError(f"{list(layers)}: name at least one, each once, in ascending order")
+    if layers and layers[0] < 0:
+        raise ValueError(f"{list(layers)}: the first hidden state is 0")
+    return layers
+
+
+Layers = Annotated[tuple[int, ...] | None, AfterValidator(_ascending)]
+"""Which hidden states of a stream are read: 0 is the embedding; None for all."""
 
 
 class SideConfig(Config):
     """Width and taps of a side network."""
 
     reduction: int = Field(4, ge=1, description="r: the side width is the backbone's divided by r")
-    layers: tuple[int, ...] | None = Field(
+    layers: Layers = Field(
         None,
         description="hidden states to read: 0 is the embedding, i the output of block i; "
         "null for all",
@@ -26,12 +44,3 @@ class SideConfig(Config):
         description="how the frozen output joins the result: not at all, g side + (1 - g) frozen "
         "with g from 0.5, or side + g frozen with g from 0",
     )
-
-    @field_validator("layers")
-    @classmethod
-    def _ascending(cls, layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        if layers is not None and (not layers or sorted(set(layers)) != list(layers)):
-            raise ValueError(f"{list(layers)}: name at least one, each once, in ascending order")
-        if layers and layers[0] < 0:
-            raise ValueError(f"{list(layers)}: the first hidden state is 0")
-        return layers

@@ -1,4 +1,7 @@
-"""Layers at side width m: samplers, attention, feed-forward, a pre-norm transformer block."""
+"""Layers at side width m: samplers, attention, feed-forward, a transformer block.
+
+They are made like the backbone's own layers (``BlockStyle``), only smaller.
+"""
 
 import math
 from collections.abc import Callable
@@ -8,8 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.backbones.base import StreamSpec, Tap
+from harness.backbones.base import BlockStyle, StreamSpec, Tap
 from harness.errors import UserError
+from methods.cache import TokenCache, remember
+from methods.side.positions import RelativePositions
 
 SAMPLER_STD = 0.01
 
@@ -67,87 +72,144 @@ def tap_tokens(tap: Tap) -> Tensor:
     return tap.value if tap.layout == "BNC" else tap.value.flatten(2).transpose(1, 2)
 
 
-def sampler(inputs: int, outputs: int) -> nn.Linear:
+def sampler(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
     """Return a down- or up-projection: weights N(0, 0.01^2), bias 0 (LST, section 3.3)."""
-    layer = nn.Linear(inputs, outputs)
+    layer = nn.Linear(inputs, outputs, bias=bias)
     nn.init.normal_(layer.weight, std=SAMPLER_STD)
-    nn.init.zeros_(layer.bias)
+    if bias:
+        nn.init.zeros_(layer.bias)
     return layer
 
 
+def make_norm(style: BlockStyle, width: int) -> nn.Module:
+    """Return a norm over the last dimension, of the stream's kind."""
+    kind = nn.LayerNorm if style.norm == "layer" else nn.RMSNorm
+    return kind(width, eps=style.epsilon)
+
+
 class FeedForward(nn.Module):
-    """Two linear layers with a ReLU between them.
+    """Two linear layers with an activation between them.
 
     Args:
         width: m.
         hidden: size of the hidden layer.
+        style: biases and activation.
     """
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, style: BlockStyle) -> None:
         super().__init__()
-        self.up = nn.Linear(width, hidden)
-        self.down = nn.Linear(hidden, width)
+        self.activation = F.relu if style.activation == "relu" else F.gelu
+        self.up = nn.Linear(width, hidden, bias=style.bias)
+        self.down = nn.Linear(hidden, width, bias=style.bias)
 
     def forward(self, x: Tensor, salient: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG002
         """Map [B, N, m] to [B, N, m], each token by itself."""
-        return self.down(F.relu(self.up(x)))
+        return self.down(self.activation(self.up(x)))
 
 
 def feed_forward(spec: StreamSpec, width: int) -> FeedForward:
     """Return a feed-forward network whose hidden layer shrinks like the width does."""
-    return FeedForward(width, max(1, spec.ffn_width * width // spec.width))
+    return FeedForward(width, max(1, spec.ffn_width * width // spec.width), spec.style)
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention that stores no [N, N] matrix.
+    """Multi-head attention of a stream's tokens to themselves or to another stream's.
+
+    It stores no [N, N] matrix but where a trained position bias needs one.
 
     Args:
+        spec: the stream, whose heads and style it takes over; where m is no multiple of the
+            heads, their greatest common divisor.
         width: m.
-        heads: attention heads; must divide m.
-        causal: whether token t sees only tokens up to t.
+        source_width: width of the tokens that are attended to; None for the stream's own.
     """
 
-    def __init__(self, width: int, heads: int, causal: bool) -> None:
+    def __init__(self, spec: StreamSpec, width: int, source_width: int | None = None) -> None:
         super().__init__()
-        self.heads = heads
-        self.causal = causal
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        inner = (spec.attention_width or spec.width) * width // spec.width
+        bias = spec.style.bias
+        self.heads = math.gcd(inner, spec.heads)
+        self.causal = spec.causal and source_width is None
+        self.scale = None if spec.style.scaled else 1.0
+        if source_width is None:
+            self.qkv = nn.Linear(width, 3 * inner, bias=bias)
+        else:
+            self.q = nn.Linear(width, inner, bias=bias)
+            self.kv = nn.Linear(source_width, 2 * inner, bias=bias)
+        self.out = nn.Linear(inner, width, bias=bias)
 
-    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Map [B, N, m] to [B, N, m].
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        positions: RelativePositions | None = None,
+        cache: TokenCache | None = None,
+    ) -> Tensor:
+        """Let tokens attend to themselves, and to the cached tokens before them.
 
         Args:
             x: [B, N, m].
-            mask: [B, N] bool, True where a token is real; None where all are.
+            mask: [B, N] bool, True where a token is real; None where all are. With a cache, of all
+                tokens so far.
+            positions: gives the bias of every pair of tokens.
+            cache: keys and values of the tokens before ``x``.
         """
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # [B, N, 3, heads, m / heads]
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, heads, N, m / heads]
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=self._visible(x, mask))
+        k, v = remember(cache, self, "k", k, 2), remember(cache, self, "v", v, 2)
+        return self._attend(q, k, v, self._visible(q, k, mask), positions)
+
+    def attend(self, x: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
+        """Let tokens attend to another stream's.
+
+        Args:
+            x: [B, N, m].
+            source: [B, M, source width].
+            mask: [B, M] bool, True where a source token is real; None where all are.
+        """
+        q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, N, m / heads]
+        k, v = self.kv(source).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return self._attend(q, k, v, None if mask is None else mask[:, None, None, :], None)
+
+    def _attend(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        visible: Tensor | None,
+        positions: RelativePositions | None,
+    ) -> Tensor:
+        if positions is not None:
+            bias = positions(q.shape[2], k.shape[2])  # [1, heads, N, M]
+            visible = bias if visible is None else bias.masked_fill(~visible, -torch.inf)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=self.scale)
         return self.out(y.transpose(1, 2).flatten(2))
 
-    def _visible(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
-        visible = None if mask is None else mask[:, None, None, :]  # [B, 1, 1, N]
+    def _visible(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor | None:
+        visible = None if mask is None else mask[:, None, None, :]  # [B, 1, 1, M]
         if self.causal:
-            past = causal_mask(x.shape[1], x)
+            past = causal_mask(q.shape[2], k.shape[2], q)
             visible = past if visible is None else visible & past
         return visible
 
 
-def causal_mask(tokens: int, like: Tensor) -> Tensor:
-    """Return [N, N] bool on the device of ``like``: True where the key is not in the future."""
-    return like.new_ones((tokens, tokens), dtype=torch.bool).tril()
+def causal_mask(queries: int, keys: int, like: Tensor) -> Tensor:
+    """Return [N, M] bool on the device of ``like``: True where the key is not in the future.
+
+    The queries are the last of the keys' tokens.
+    """
+    return like.new_ones((queries, keys), dtype=torch.bool).tril(keys - queries)
 
 
 class Block(nn.Module):
-    """A transformer block at side width.
+    """A transformer block at side width, made like the stream's own.
 
     Args:
-        spec: the stream whose number of heads and causality it takes over; where m is no multiple
-            of the heads, their greatest common divisor.
+        spec: the stream whose heads, causality and style it takes over.
         width: m.
         mixer: makes the feed-forward network, or what stands in its place.
-        norm: whether norms stand before the sub-layers or, as in BERT, after the residual sums.
+        norm: whether norms stand before the sub-layers or after the residual sums; ``stream`` for
+            where the stream has them.
     """
 
     def __init__(
@@ -155,19 +217,54 @@ class Block(nn.Module):
         spec: StreamSpec,
         width: int,
         mixer: MixerFactory,
-        norm: Literal["pre", "post"] = "pre",
+        norm: Literal["stream", "pre", "post"] = "stream",
     ) -> None:
         super().__init__()
-        self.pre_norm = norm == "pre"
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = Attention(width, math.gcd(width, spec.heads), spec.causal)
-        self.mixer_norm = nn.LayerNorm(width)
+        self.pre_norm = spec.style.norm_first if norm == "stream" else norm == "pre"
+        self.attention_norm = make_norm(spec.style, width)
+        self.attention = Attention(spec, width)
+        if spec.cross:
+            self.cross_norm = make_norm(spec.style, width)
+            self.cross_attention = Attention(spec, width, width)
+        self.mixer_norm = make_norm(spec.style, width)
         self.mixer = mixer(spec, width)
 
-    def forward(self, x: Tensor, mask: Tensor | None, salient: Tensor) -> Tensor:
-        """Map [B, N, m] to [B, N, m]; ``salient`` is [B, D]."""
-        if self.pre_norm:
-            x = x + self.attention(self.attention_norm(x), mask)
-            return x + self.mixer(self.mixer_norm(x), salient, mask)
-        x = self.attention_norm(x + self.attention(x, mask))
-        return self.mixer_norm(x + self.mixer(x, salient, mask))
+    def forward(
+        self,
+        x: Tensor,
+        mask: Tensor | None,
+        salient: Tensor,
+        source: Tensor | None = None,
+        source_mask: Tensor | None = None,
+        positions: RelativePositions | None = None,
+        cache: TokenCache | None = None,
+    ) -> Tensor:
+        """Map [B, N, m] to [B, N, m].
+
+        Args:
+            x: [B, N, m].
+            mask: [B, N] bool, True where a token is real.
+            salient: [B, D], what a mixture of experts looks at.
+            source: [B, M, m], side tokens of another stream, where the stream reads one.
+            source_mask: [B, M] bool.
+            positions: the stack's position bias.
+            cache: what the block has seen of earlier tokens.
+        """
+
+        def attend(x: Tensor) -> Tensor:
+            return self.attention(x, mask, positions, cache)
+
+        def cross(x: Tensor) -> Tensor:
+            assert source is not None
+            return self.cross_attention.attend(x, source, source_mask)
+
+        def mix(x: Tensor) -> Tensor:
+            return self.mixer(x, salient, mask if cache is None else None)
+
+        x = self._residual(x, self.attention_norm, attend)
+        if source is not None:
+            x = self._residual(x, self.cross_norm, cross)
+        return self._residual(x, self.mixer_norm, mix)
+
+    def _residual(self, x: Tensor, norm: nn.Module, layer: Callable[[Tensor], Tensor]) -> Tensor:
+        return x + layer(norm(x)) if self.pre_norm else norm(x + layer(x))

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from harness.backbones.base import Backbone
 from harness.registry import Config
 from methods.base import SideMethod, States
+from methods.cache import TokenCache
 from methods.side.config import SideConfig
-from methods.side.network import SideNetwork, adapted_states
+from methods.side.network import Ending, SideNetwork, adapted_states
 
 GATE_TEMPERATURE = 0.1
 
@@ -62,8 +63,6 @@ class NetworkMethod(SideMethod):
         super().__init__(config, backbone, reads)
         assert isinstance(config, SideConfig)
         self.network = self.build_network(config)
-        copied = self.reads if config.train_norms == "side_copy" else ()
-        self.norms = nn.ModuleDict({name: _final_norm(backbone, name) for name in copied})
         merged = self.reads if config.merge != "none" else ()
         self.merges = nn.ModuleDict(
             {n: Gate(GATE_TEMPERATURE) if config.merge == "gate" else ScaledSum() for n in merged}
@@ -73,22 +72,25 @@ class NetworkMethod(SideMethod):
     def build_network(self, config: SideConfig) -> SideNetwork:
         """Return the side network for ``self.specs`` and ``self.reads``."""
 
-    def side(self, states: States) -> States:
+    def ending(self, config: SideConfig) -> Ending:
+        """Return what follows the side outputs: an upsampler, then a copy of the final norm."""
+        copies = config.train_norms == "side_copy"
+        return Ending(norm=self._copy_norm if copies else None)
+
+    def _copy_norm(self, stream: str) -> nn.Module:
+        final = self.backbone.get_submodule(self.backbone.norms(stream)[-1])
+        return deepcopy(final).requires_grad_(True)
+
+    def side(self, states: States, cache: TokenCache | None = None) -> States:
         """Return the adapted states of the streams that the head reads."""
-        outputs = self.network(states, self.backbone)
-        for name, norm in self.norms.items():
-            outputs[name] = norm(outputs[name])
+        outputs = self.network(states, self.backbone, cache)
         for name, merge in self.merges.items():
             outputs[name] = merge(outputs[name], states[name].output)
         return adapted_states(outputs, states, self.backbone)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Return the side network and the copied norms."""
-        return {
-            "side": [*self.network.parameters(), *self.merges.parameters()],
-            "norms": list(self.norms.parameters()),
-        }
-
-
-def _final_norm(backbone: Backbone, stream: str) -> nn.Module:
-    return deepcopy(backbone.get_submodule(backbone.norms(stream)[-1])).requires_grad_(True)
+        norms = list(self.network.norms.parameters())
+        copied = {id(p) for p in norms}
+        network = [p for p in self.network.parameters() if id(p) not in copied]
+        return {"side": [*network, *self.merges.parameters()], "norms": norms}

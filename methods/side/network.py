@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from harness.backbones.base import Backbone, StreamSpec, StreamState
 from harness.errors import UserError
+from methods.cache import TokenCache
 from methods.side.layers import MixerFactory, sampler, tap_tokens
+from methods.side.positions import RelativePositions
 from methods.side.salient import OWN_TAP, SalientRule
 
 
@@ -21,19 +23,22 @@ class SideTaps:
         tokens: the hidden states [B, N, D], the embedding first.
         salients: the salient token [B, D] of each of them.
         mask: [B, N] bool, True where a token is real; None where all are.
+        cache: what the side network has seen of earlier tokens, where text is written token by
+            token; ``tokens`` are the new ones alone.
     """
 
     tokens: Sequence[Tensor]
     salients: Sequence[Tensor]
     mask: Tensor | None
+    cache: TokenCache | None = None
 
 
 @dataclass(frozen=True)
 class SourceTokens:
-    """The side outputs of a stream's sources, concatenated in the order of the sources.
+    """The adapted tokens of a stream's sources, concatenated in the order of the sources.
 
     Attributes:
-        value: [B, M, m].
+        value: [B, M, m], or [B, M, D] where the network reads its sources at backbone width.
         mask: [B, M] bool, True where a token is real; None where all are.
     """
 
@@ -59,16 +64,35 @@ class SideStream(nn.Module, ABC):
         """Return the side output [B, N, m]."""
 
 
+@dataclass(frozen=True)
+class Ending:
+    """What follows a stream's side output, on its way back to backbone width.
+
+    Attributes:
+        activation: applied before the upsampler; None for nothing.
+        bias: whether the upsampler has one.
+        finish: makes a residual network at backbone width behind the upsampler; None for nothing.
+        norm: makes the norm of a stream's adapted output, by its name; None for nothing.
+        crossed_at_backbone_width: whether a stream that reads another by cross-attention reads its
+            adapted output [B, M, D] and not its side output [B, M, m].
+    """
+
+    activation: Callable[[Tensor], Tensor] | None = None
+    bias: bool = True
+    finish: MixerFactory | None = None
+    norm: Callable[[str], nn.Module] | None = None
+    crossed_at_backbone_width: bool = False
+
+
 class SideNetwork(nn.Module):
-    """Side streams for all needed streams, upsamplers for those that the head reads.
+    """Side streams for all needed streams, upsamplers for those that are read at full width.
 
     Args:
         specs: the streams in their order.
-        reads: names of the streams to bring back to backbone width.
+        reads: names of the streams that the head reads.
         build: makes the side network of one stream.
-        activation: applied to a side output before its upsampler.
+        ending: what follows the side outputs.
         salient: which token of which hidden state is salient.
-        finish: makes a residual network at backbone width behind each upsampler; None for nothing.
     """
 
     def __init__(
@@ -76,76 +100,140 @@ class SideNetwork(nn.Module):
         specs: Sequence[StreamSpec],
         reads: Sequence[str],
         build: Callable[[StreamSpec], SideStream],
-        activation: nn.Module | None = None,
+        ending: Ending = Ending(),
         salient: SalientRule = OWN_TAP,
-        finish: MixerFactory | None = None,
     ) -> None:
         super().__init__()
         streams = {spec.name: build(spec) for spec in specs}
         self.order = tuple(streams)
+        self.ending = ending
+        self.salient = salient
         self.streams = nn.ModuleDict(streams)
         self.bridges = nn.ModuleDict(
             {
                 f"{source}_to_{name}": nn.Linear(streams[source].width, stream.width)
                 for name, stream in streams.items()
                 for source in stream.spec.sources
-                if streams[source].width != stream.width
+                if streams[source].width != stream.width and not self._reads_full_width(stream)
             }
         )
-        self.salient = salient
-        self.activation = activation or nn.Identity()
+        crossed = {s for x in streams.values() if self._reads_full_width(x) for s in x.spec.sources}
+        upsampled = [name for name in self.order if name in (*reads, *crossed)]
         self.upsamplers = nn.ModuleDict(
-            {name: sampler(streams[name].width, streams[name].spec.width) for name in reads}
+            {n: sampler(streams[n].width, streams[n].spec.width, ending.bias) for n in upsampled}
         )
         self.finishers = nn.ModuleDict()
-        if finish is not None:
-            for name in reads:
-                self.finishers[name] = finish(streams[name].spec, streams[name].spec.width)
+        if ending.finish is not None:
+            for name in upsampled:
+                self.finishers[name] = ending.finish(streams[name].spec, streams[name].spec.width)
+        self.norms = nn.ModuleDict()
+        if ending.norm is not None:
+            self.norms.update({name: ending.norm(name) for name in upsampled})
 
-    def forward(self, states: Mapping[str, StreamState], backbone: Backbone) -> dict[str, Tensor]:
-        """Return [B, N, D] for each stream that the head reads.
+    def forward(
+        self,
+        states: Mapping[str, StreamState],
+        backbone: Backbone,
+        cache: TokenCache | None = None,
+    ) -> dict[str, Tensor]:
+        """Return [B, N, D] for each stream that is read at backbone width.
 
         Args:
             states: the frozen states, with taps.
             backbone: tells the salient token of a tap.
+            cache: what was seen of earlier tokens, where text is written token by token.
         """
-        taps = {name: self._read(name, states[name], backbone) for name in self.order}
         sides: dict[str, Tensor] = {}
+        outputs: dict[str, Tensor] = {}
         for name in self.order:
-            sides[name] = self.streams[name](taps[name], self._sources(name, states, sides))
-        outputs = {
-            name: upsampler(self.activation(sides[name]))
-            for name, upsampler in self.upsamplers.items()
-        }
-        for name, finisher in self.finishers.items():
-            x = outputs[name]
-            outputs[name] = x + finisher(x, taps[name].salients[-1], taps[name].mask)
+            if cache is not None and name in cache.done:
+                side, output = cache.done[name]
+            else:
+                taps = self._read(name, states[name], backbone, cache)
+                side = self.streams[name](taps, self._sources(name, states, sides, outputs))
+                output = self._end(name, side, taps) if name in self.upsamplers else None
+                if cache is not None and not self._spec(name).causal:
+                    cache.done[name] = (side, output)
+            sides[name] = side
+            if output is not None:
+                outputs[name] = output
         return outputs
 
-    def _read(self, name: str, state: StreamState, backbone: Backbone) -> SideTaps:
+    def _end(self, name: str, side: Tensor, taps: SideTaps) -> Tensor:
+        """Bring a side output [B, N, m] back to backbone width."""
+        if self.ending.activation is not None:
+            side = self.ending.activation(side)
+        x = self.upsamplers[name](side)
+        if name in self.finishers:
+            x = x + self.finishers[name](x, taps.salients[-1], taps.mask)
+        return self.norms[name](x) if name in self.norms else x
+
+    def _read(
+        self, name: str, state: StreamState, backbone: Backbone, cache: TokenCache | None
+    ) -> SideTaps:
         tokens = [tap_tokens(tap).detach() for tap in state.taps]
         salients = self.salient.select(backbone, name, tokens, state.mask)
-        return SideTaps(tokens, salients, state.mask)
+        if cache is not None:  # the salient token of a growing text is one of its first
+            salients = [cache.keep(self, f"{name}.{i}", h0) for i, h0 in enumerate(salients)]
+        return SideTaps(tokens, salients, state.mask, cache)
 
     def _sources(
-        self, name: str, states: Mapping[str, StreamState], outputs: Mapping[str, Tensor]
+        self,
+        name: str,
+        states: Mapping[str, StreamState],
+        sides: Mapping[str, Tensor],
+        outputs: Mapping[str, Tensor],
     ) -> SourceTokens | None:
         stream = self.streams[name]
         assert isinstance(stream, SideStream)
         sources = stream.spec.sources
         if not sources:
             return None
-        values = [self._bridge(source, name, outputs[source]) for source in sources]
-        masks = [_mask_of(states[source], outputs[source]) for source in sources]
+        if self._reads_full_width(stream):
+            values = [outputs[source] for source in sources]
+        else:
+            values = [self._bridge(source, name, sides[source]) for source in sources]
+        masks = [_mask_of(states[s], value) for s, value in zip(sources, values, strict=True)]
         return SourceTokens(torch.cat(values, 1), torch.cat(masks, 1))
 
     def _bridge(self, source: str, name: str, value: Tensor) -> Tensor:
         key = f"{source}_to_{name}"
         return self.bridges[key](value) if key in self.bridges else value
 
+    def _reads_full_width(self, stream: SideStream) -> bool:
+        return stream.spec.cross and self.ending.crossed_at_backbone_width
+
+    def _spec(self, name: str) -> StreamSpec:
+        stream = self.streams[name]
+        assert isinstance(stream, SideStream)
+        return stream.spec
+
 
 def _mask_of(state: StreamState, value: Tensor) -> Tensor:
     return value.new_ones(value.shape[:2], dtype=torch.bool) if state.mask is None else state.mask
+
+
+def block_runner(
+    taps: SideTaps,
+    sources: SourceTokens | None,
+    spec: StreamSpec,
+    positions: RelativePositions | None,
+) -> Callable[[nn.Module, Tensor, int], Tensor]:
+    """Return ``run(block, s, layer)``: a side block on tokens s [B, N, m] fed by a hidden state."""
+    crossed = sources if spec.cross else None
+
+    def run(block: nn.Module, s: Tensor, layer: int) -> Tensor:
+        return block(
+            s,
+            taps.mask,
+            taps.salients[layer],
+            None if crossed is None else crossed.value,
+            None if crossed is None else crossed.mask,
+            positions,
+            taps.cache,
+        )
+
+    return run
 
 
 def join_sources(s: Tensor, sources: SourceTokens | None, spec: StreamSpec) -> Tensor:
@@ -154,12 +242,12 @@ def join_sources(s: Tensor, sources: SourceTokens | None, spec: StreamSpec) -> T
     Args:
         s: [B, N, m].
         sources: value [B, N, m], in the order of the stream's tokens; None for a first stream.
-        spec: the stream.
+        spec: the stream; one that reads its sources by cross-attention is left as it is.
 
     Raises:
         UserError: the stream's tokens are not its sources' tokens.
     """
-    if sources is None:
+    if sources is None or spec.cross:
         return s
     if sources.value.shape != s.shape:
         raise UserError(

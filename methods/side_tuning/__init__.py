@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from harness.cards import MethodCard
+from harness.cards import MethodCard, Published
 from harness.registry import Config
 
 
@@ -12,6 +12,9 @@ class SideTuningConfig(Config):
     reduction: int = Field(4, ge=1, description="r: the side width is the backbone's divided by r")
     depth: int | None = Field(
         None, ge=1, description="side blocks of every stream; null for as many as the backbone has"
+    )
+    temperature: float = Field(
+        1.0, gt=0, description="T: the blend is sigmoid(alpha / T), with alpha learned from 0"
     )
 
 
@@ -25,4 +28,10 @@ CARD = MethodCard(
     requires=frozenset({"taps"}),
     backbone_gradients=False,
     train={"lr": 3e-3},
+    published={
+        "t5-base": Published(
+            values={"reduction": 8, "temperature": 0.1},
+            note="The source counts 1,771,799 more: downsamplers and gates that get no gradient.",
+        )
+    },
 )

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.cards import MethodCard
-from methods.side.config import SideConfig
+from harness.cards import MethodCard, Published
+from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS, SideConfig
 
 
 class UniptConfig(SideConfig):
@@ -28,4 +28,15 @@ CARD = MethodCard(
     requires=frozenset({"taps"}),
     backbone_gradients=False,
     train={"lr": 3e-3},
+    published={
+        "t5-base": Published(
+            values={"layers": T5_BASE_LAYERS, "reduction": 4, "train_norms": "none"},
+            trainable="1.36 %",
+        ),
+        "t5-large": Published(
+            values={"layers": T5_LARGE_LAYERS, "reduction": 4, "train_norms": "none"},
+            trainable="0.92 %",
+            note="The T5 code is not released and no natural setting gives this figure.",
+        ),
+    },
 )

@@ -4,7 +4,7 @@ Notation of the paper: Z_l the down-projected tap l, Z_a the anchor (the last ta
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -12,10 +12,12 @@ from torch.nn import functional as F
 
 from harness.backbones.base import StreamSpec
 from harness.errors import UserError
+from methods.cache import remember
 from methods.side.config import SideConfig
 from methods.side.layers import MixerFactory, causal_mask, kept_layers, side_width
 from methods.side.method import NetworkMethod
 from methods.side.network import (
+    Ending,
     SideNetwork,
     SideStream,
     SideTaps,
@@ -86,7 +88,8 @@ class ParallelStream(SideStream):
     O = Z_a + P(sum_l c_l M_l), with the confidence c of ``Confidence``.
 
     The sources' side outputs are one more target, without the identity: their tokens need not be
-    this stream's.
+    this stream's. Sources that are read by cross-attention come at backbone width and pass the
+    anchor's filter.
 
     Args:
         spec: the stream.
@@ -123,26 +126,30 @@ class ParallelStream(SideStream):
             down(taps.tokens[layer]) for layer, down in zip(self.kept, self.samplers, strict=True)
         ]
         *targets, anchor = filtered  # each [B, N, m]
-        visible = self._visible(anchor, taps.mask)
-        meetings = [interact(anchor, z, visible) + z for z in targets]
+        known = [remember(taps.cache, self, f"z{i}", z, 1) for i, z in enumerate(targets)]
+        visible = self._visible(anchor, known[0], taps.mask)
+        meetings = [
+            interact(anchor, past, visible) + z for past, z in zip(known, targets, strict=True)
+        ]
         for i, follow in enumerate(self.meetings):
             meetings[i] = follow(meetings[i], taps.salients[self.kept[i]], taps.mask)
         means = [self._summary(z, taps.mask) for z in targets]
         if sources is not None:
             seen = None if sources.mask is None else sources.mask[:, None, :]
-            meetings.append(interact(anchor, sources.value, seen))
-            means.append(masked_mean(sources.value, sources.mask))
+            value = self.samplers[-1](sources.value) if self.spec.cross else sources.value
+            meetings.append(interact(anchor, value, seen))
+            means.append(masked_mean(value, sources.mask))
         weights = self.confidence(self._summary(anchor, taps.mask), means)
         total = sum(
             (c * m for c, m in zip(weights, meetings, strict=True)), torch.zeros_like(anchor)
         )
         return anchor + self.projection(total, taps.salients[self.kept[-1]], taps.mask)
 
-    def _visible(self, anchor: Tensor, mask: Tensor | None) -> Tensor | None:
-        """Return which keys a query may meet, [B or 1, 1 or N, N] bool; None where all."""
+    def _visible(self, anchor: Tensor, target: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Return which keys a query may meet, [B or 1, 1 or N, M] bool; None where all."""
         visible = None if mask is None else mask[:, None, :]
         if self.spec.causal:
-            past = causal_mask(anchor.shape[1], anchor)
+            past = causal_mask(anchor.shape[1], target.shape[1], anchor)
             visible = past if visible is None else visible & past
         return visible
 
@@ -197,16 +204,13 @@ def parallel_network(
     specs: Sequence[StreamSpec],
     reads: Sequence[str],
     parts: ParallelParts,
+    ending: Ending,
     salient: SalientRule = OWN_TAP,
 ) -> SideNetwork:
     """Return the parallel side networks; ``out = U(ReLU(O))`` for the streams in ``reads``."""
+    ending = replace(ending, activation=F.relu, finish=parts.finish, crossed_at_backbone_width=True)
     return SideNetwork(
-        specs,
-        reads,
-        lambda spec: ParallelStream(spec, config, parts),
-        activation=nn.ReLU(),
-        salient=salient,
-        finish=parts.finish,
+        specs, reads, lambda spec: ParallelStream(spec, config, parts), ending, salient
     )
 
 
@@ -218,4 +222,4 @@ class Unipt(NetworkMethod):
         assert isinstance(config, UniptConfig)
         linear = config.projection == "linear"
         parts = ParallelParts(linear_projection if linear else mlp_projection)
-        return parallel_network(config, self.specs, self.reads, parts)
+        return parallel_network(config, self.specs, self.reads, parts, self.ending(config))

@@ -30,7 +30,7 @@ CARD = BackboneCard(
     config=ScenesVLConfig,
     streams=("image", "text", "joint"),
     modalities=("image", "text"),
-    provides=frozenset({"taps", "in_place"}),
+    provides=frozenset({"taps", "in_place", "late_block", "prompt"}),
     bundled=True,
     implementation="harness.backbones.scenes_vl.model:ScenesVL",
 )

@@ -17,7 +17,16 @@ from torch.nn import functional
 from transformers import BertConfig, BertModel
 from transformers.models.bert.modeling_bert import BertLayer
 
-from harness.backbones.base import Backbone, Inputs, StreamSpec, StreamState, Tap
+from harness.backbones.base import (
+    AttentionNames,
+    Backbone,
+    Inputs,
+    StreamSpec,
+    StreamState,
+    Tap,
+    prepend,
+)
+from harness.backbones.constants import keep_constants_as_buffers
 from harness.backbones.scenes_vl import ScenesVLConfig
 from harness.backbones.scenes_vl.checkpoint import TOKENIZER_FILE, WEIGHTS_FOLDER, read_weights
 from harness.backbones.scenes_vl.text import encode_texts, load_tokenizer
@@ -139,7 +148,7 @@ class ScenesVL(Backbone):
             block.attn.fused_attn = False
         self.text = BertModel(_bert_config(config, config.text_layers), add_pooling_layer=False)
         self.joint = JointEncoder(_bert_config(config, config.joint_layers))
-        _keep_constants_as_buffers(self)
+        keep_constants_as_buffers(self)
         self.apply(_initialise)
         nn.init.normal_(self.image.pos_embed, std=0.1)
 
@@ -182,6 +191,8 @@ class ScenesVL(Backbone):
         states: Mapping[str, StreamState],
         *,
         taps: bool = False,
+        prompt: Tensor | None = None,
+        cache: Any = None,  # noqa: ARG002 - no stream writes text
     ) -> StreamState:
         """Encodes one stream; see `Backbone.encode`.
 
@@ -191,6 +202,9 @@ class ScenesVL(Backbone):
                 [B, T]. The joint stream reads none.
             states: For the joint stream, the states of `text` and `image`.
             taps: Whether to keep the hidden states.
+            prompt: [P, D], put before the tokens of the text stream. The joint stream reads the
+                text's own tokens.
+            cache: Unused.
 
         Returns:
             The state, with `depth + 1` taps or none.
@@ -204,8 +218,9 @@ class ScenesVL(Backbone):
             )
         else:
             text, image = states["text"], states["image"]
-            hidden = self.joint.embed(text.output, image.output)
+            hidden = self.joint.embed(text.output[:, text.content], image.output)
             mask = _joint_mask(text, image)
+        hidden, mask, content = prepend(prompt, hidden, mask)
         bias = None if mask is None else _attention_bias(mask, hidden.dtype)
         kept = [hidden] if taps else []
         for block in self._blocks(stream):
@@ -216,7 +231,8 @@ class ScenesVL(Backbone):
         return StreamState(
             output=output,
             mask=mask,
-            salient=output[:, 0],
+            salient=output[:, content.start or 0],
+            content=content,
             taps=tuple(_tap(stream, value, mask) for value in kept),
         )
 
@@ -243,6 +259,33 @@ class ScenesVL(Backbone):
         parts = ("attn", "mlp") if stream == "image" else ("attention.output.dense", "output.dense")
         return [f"{block}.{part}" for block in self.blocks(stream) for part in parts]
 
+    def attentions(self, stream: str) -> Sequence[AttentionNames]:
+        """Returns the projections of every block's attention; the image's are one fused layer."""
+        if stream == "image":
+            parts = ("attn.qkv", "attn.qkv", "attn.qkv", "attn.proj")
+        else:
+            own = "attention.self"
+            parts = (f"{own}.query", f"{own}.key", f"{own}.value", "attention.output.dense")
+        return [
+            AttentionNames(*(f"{block}.{part}" for part in parts)) for block in self.blocks(stream)
+        ]
+
+    def run_late(
+        self,
+        stream: str,
+        hidden: Tensor,
+        mask: Tensor | None,
+        *,
+        memory: Tensor | None = None,  # noqa: ARG002 - no stream reads another across
+        memory_mask: Tensor | None = None,  # noqa: ARG002
+        cache: Any = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Runs the last block of a stream; see `Backbone.run_late`."""
+        last = self._blocks(stream)[-1]
+        if stream == "image":
+            return last(hidden)
+        return last(hidden, None if mask is None else _attention_bias(mask, hidden.dtype))
+
     def norms(self, stream: str) -> Sequence[str]:
         """Returns the module names of a stream's normalisation layers."""
         return [
@@ -250,6 +293,10 @@ class ScenesVL(Backbone):
             for name, module in self.get_submodule(stream).named_modules()
             if isinstance(module, nn.LayerNorm)
         ]
+
+    def embedding_of(self, stream: str) -> str:  # noqa: ARG002 - one stream reads text
+        """Returns the name of the word embedding."""
+        return "text.embeddings.word_embeddings"
 
     def quantizable(self) -> Sequence[str]:
         """Returns the names of all linear layers and of the word embedding."""
@@ -300,25 +347,13 @@ def _initialise(module: nn.Module) -> None:
         nn.init.normal_(module.weight, std=0.05)
 
 
-def _keep_constants_as_buffers(backbone: nn.Module) -> None:
-    """Turns the factors of attention scores into buffers.
-
-    For a plain number autograd makes and keeps a tensor of its own in every block, which nothing
-    that accounts for memory can see.
-    """
-    for module in backbone.modules():
-        for name in ("scale", "scaling"):
-            value = getattr(module, name, None)
-            if isinstance(value, float):
-                delattr(module, name)
-                module.register_buffer(name, torch.tensor(value), persistent=False)
-
-
 def _joint_mask(text: StreamState, image: StreamState) -> Tensor:
     """Joins the masks [B, T] of the text and [B, I] of the image; image tokens are all real."""
     real = torch.ones(image.output.shape[:2], dtype=torch.bool, device=image.output.device)
     assert text.mask is not None
-    return torch.cat([text.mask, real if image.mask is None else image.mask], dim=1)
+    return torch.cat(
+        [text.mask[:, text.content], real if image.mask is None else image.mask], dim=1
+    )
 
 
 def _attention_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:

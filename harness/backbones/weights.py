@@ -1,0 +1,184 @@
+"""Weights of a backbone that carries none: random, from a local folder, or from a model hub."""
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from harness.backbones.base import Backbone
+from harness.errors import UserError
+
+WEIGHTS_FILE = "model.safetensors"
+TOKENIZER_FILE = "tokenizer.json"
+RANDOM = "random"
+
+B = TypeVar("B", bound=Backbone)
+
+
+def build_backbone(
+    make: Callable[[], B], seed: int, weights: str | None, device: str | torch.device
+) -> B:
+    """Build a backbone and load its weights, in evaluation mode.
+
+    Args:
+        make: makes the backbone with freshly drawn weights.
+        seed: seed of random weights.
+        weights: ``"random"``, a local folder with ``model.safetensors``, or a hub id
+            ``owner/name@revision``.
+        device: where to build; ``"meta"`` makes shapes without weights.
+
+    Raises:
+        UserError: no weights were named, they are missing or damaged, or they do not fit.
+    """
+    device = torch.device(device)
+    if device.type == "meta":
+        with device:
+            return make().eval()
+    folder = None if weights == RANDOM else find_folder(weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = make()
+    if folder is None:
+        backbone.weights_hash = f"{RANDOM}:{seed}"
+    else:
+        load_weights(backbone, folder / WEIGHTS_FILE)
+    return backbone.to(device).eval()
+
+
+def find_folder(weights: str | None) -> Path:
+    """Return the local folder that ``weights`` names, fetching it from a hub where it must.
+
+    Raises:
+        UserError: nothing was named, or it is neither here nor to be had.
+    """
+    if weights is None:
+        raise UserError(
+            "This backbone brings no weights. Give --weights FOLDER (with model.safetensors and "
+            "tokenizer.json), --weights OWNER/NAME@REVISION of a model hub, or --weights random."
+        )
+    folder = Path(weights)
+    if folder.is_dir():
+        if not (folder / WEIGHTS_FILE).is_file():
+            raise UserError(
+                f"--weights {weights}: the folder holds no {WEIGHTS_FILE}. Weights are read from "
+                f"one safetensors file; others are never opened."
+            )
+        return folder
+    name, _, revision = weights.partition("@")
+    if name.count("/") != 1 or not revision:
+        raise UserError(
+            f"--weights {weights}: there is no such folder, and a hub's model is written "
+            f"OWNER/NAME@REVISION with the commit that you mean."
+        )
+    return _fetch(name, revision)
+
+
+def _fetch(name: str, revision: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    files = [WEIGHTS_FILE, TOKENIZER_FILE]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=files))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
+        raise UserError(
+            f"--weights {name}@{revision}: cannot be fetched here ({type(error).__name__}). Fetch "
+            f"{' and '.join(files)} of '{name}' at revision {revision} on a machine that reaches "
+            f"the hub, and give their folder: --weights FOLDER."
+        ) from None
+
+
+@torch.no_grad()
+def load_weights(backbone: Backbone, path: Path) -> None:
+    """Fill a backbone from a safetensors file that has its parameters' names.
+
+    An embedding of more rows than the backbone has gives its first ones: checkpoints often hold
+    rows that no tokenizer uses.
+
+    Raises:
+        UserError: the file is damaged, or lacks a parameter, or has it in another size.
+    """
+    parameters = dict(backbone.named_parameters())
+    try:
+        with safe_open(path, framework="pt") as file:
+            held = set(file.keys())
+            for name, parameter in parameters.items():
+                if name not in held:
+                    raise UserError(f"The weights in {path} have no '{name}', which is needed.")
+                parameter.copy_(_fitting(file.get_tensor(name), parameter, name, path))
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"The weight file {path} cannot be read: {error}.") from None
+    backbone.weights_path = path
+    with path.open("rb") as stream:
+        backbone.weights_hash = hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _fitting(tensor: Tensor, parameter: Tensor, name: str, path: Path) -> Tensor:
+    rows = len(parameter) if parameter.dim() else 0
+    if tensor.shape[1:] == parameter.shape[1:] and tensor.dim() == 2 and len(tensor) >= rows:
+        return tensor[:rows]
+    if tensor.shape != parameter.shape:
+        raise UserError(
+            f"The weights in {path} do not fit the configuration: '{name}' is "
+            f"{list(tensor.shape)} there and {list(parameter.shape)} here. "
+            f"`--set backbone.FIELD=VALUE` sets a size."
+        )
+    return tensor
+
+
+class Tokenizer:
+    """A tokenizer file of the ``tokenizers`` library.
+
+    Args:
+        path: the file.
+        pad: id that fills up short texts.
+    """
+
+    def __init__(self, path: Path, pad: int) -> None:
+        from tokenizers import Tokenizer as Reader
+
+        try:
+            self._reader = Reader.from_file(str(path))
+        except Exception as error:  # the library raises plain Exception for every damage
+            raise UserError(f"The tokenizer {path} cannot be read: {error}.") from None
+        self.pad = pad
+
+    def __call__(self, texts: Sequence[str], longest: int) -> Mapping[str, Tensor]:
+        """Return ``ids`` and ``mask`` [n, N] long, padded to the longest text."""
+        self._reader.enable_truncation(longest)
+        self._reader.enable_padding(pad_id=self.pad)
+        encoded = self._reader.encode_batch(list(texts))
+        return {
+            "ids": torch.tensor([e.ids for e in encoded]),
+            "mask": torch.tensor([e.attention_mask for e in encoded]),
+        }
+
+
+class ByteTokenizer:
+    """Bytes as tokens, for random weights that no tokenizer belongs to.
+
+    Args:
+        vocabulary: number of ids; a byte is taken modulo what remains behind the special ones.
+        pad: id that fills up short texts.
+        end: id that ends a text.
+    """
+
+    def __init__(self, vocabulary: int, pad: int, end: int) -> None:
+        self.vocabulary, self.pad, self.end = vocabulary, pad, end
+
+    def __call__(self, texts: Sequence[str], longest: int) -> Mapping[str, Tensor]:
+        """Return ``ids`` and ``mask`` [n, N] long, padded to the longest text."""
+        first = max(self.pad, self.end) + 1
+        rows = [
+            [first + b % (self.vocabulary - first) for b in t.encode()[: longest - 1]] + [self.end]
+            for t in texts
+        ]
+        width = max(map(len, rows))
+        return {
+            "ids": torch.tensor([row + [self.pad] * (width - len(row)) for row in rows]),
+            "mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
+        }

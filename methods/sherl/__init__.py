@@ -1,0 +1,40 @@
+"""SHERL."""
+
+from pydantic import Field
+
+from harness.cards import MethodCard, Published
+from harness.registry import Config
+from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS, Layers
+
+
+class SherlConfig(Config):
+    """Settings of the early route; the late route is the backbone's own last block."""
+
+    reduction: int = Field(8, ge=1, description="r: the side width is the backbone's divided by r")
+    layers: Layers = Field(
+        None,
+        description="hidden states to read: 0 is the embedding, i the output of block i; null for "
+        "all. A stream that ends in its own last block leaves out that block's output",
+    )
+    gate_temperature: float = Field(
+        0.1, gt=0, description="T: the last hidden state joins with weight tanh(a / T), a from 0"
+    )
+
+
+CARD = MethodCard(
+    name="sherl",
+    summary="Tiers of hidden states without redundancy enter the backbone's own last block.",
+    source="Diao et al., SHERL: Synthesizing High Accuracy and Efficient Memory, ECCV 2024",
+    config=SherlConfig,
+    implementation="methods.sherl.model:Sherl",
+    family="side",
+    requires=frozenset({"taps", "late_block"}),
+    backbone_gradients=False,
+    train={"lr": 3e-3},
+    published={
+        "t5-base": Published(values={"layers": (0, *T5_BASE_LAYERS)}, trainable="0.85 %"),
+        "t5-large": Published(
+            values={"layers": (0, *T5_LARGE_LAYERS[:-1], 23, 24)}, trainable="0.64 %"
+        ),
+    },
+)

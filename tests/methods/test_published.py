@@ -1,0 +1,67 @@
+"""Trainable parameters as published, to the parameter, on the meta device."""
+
+import pytest
+
+from harness.cards import METHODS
+from harness.counting import count_parameters
+from harness.errors import UserError
+
+# method, backbone, trainable parameters, percentage of the backbone as the sources print it
+EXACT = [
+    ("adapter", "t5-base", 3_625_728, 1.6267),
+    ("lora@official", "t5-base", 3_820_644, 1.7142),
+    ("lora", "t5-base", 3_538_944, 1.5878),
+    ("bitfit", "t5-base", 280_932, 0.1260),
+    ("prompt", "t5-base", 76_800, 0.0345),
+    ("lst@published", "t5-base", 3_878_712, 1.7403),
+    ("lst@published", "t5-large", 9_057_328, 1.2279),
+    ("unipt@published", "t5-base", 3_036_290, 1.3623),
+    ("unipt@published", "t5-large", 6_969_346, 0.9448),
+    ("sherl@published", "t5-base", 1_907_236, 0.8557),
+    ("sherl@published", "t5-large", 4_700_548, 0.6372),
+    ("side_tuning@published", "t5-base", 3_325_441, 1.4920),
+    ("qst@published", "t5-base", 3_517_248, 1.5781),
+    ("qst@published", "t5-large", 12_062_976, 1.6353),
+    ("mp_ismoe@published", "t5-base", 5_376_770, 2.4124),
+]
+DENOMINATORS = {"t5-base": 222_882_048, "t5-large": 737_639_424}
+MISMATCHES = [
+    ("unipt@published", "t5-large", "0.92 %"),
+    ("mp_ismoe@published", "t5-large", "1.75 %"),
+]
+
+
+@pytest.mark.parametrize(("method", "backbone", "trainable", "percent"), EXACT)
+def test_counts_are_the_published_ones(method, backbone, trainable, percent):
+    params = count_parameters(method, backbone)
+    assert params.trainable == trainable
+    assert params.trainable == sum(params.parts.values())
+    assert params.denominator == DENOMINATORS[backbone]
+    assert params.percent == pytest.approx(percent, abs=5e-5)
+
+
+@pytest.mark.parametrize("backbone", DENOMINATORS)
+def test_full_fine_tuning_trains_the_denominator(backbone):
+    params = count_parameters("full", backbone)
+    assert params.trainable == params.denominator == DENOMINATORS[backbone]
+
+
+@pytest.mark.parametrize(("method", "backbone", "figure"), MISMATCHES)
+def test_what_does_not_match_is_said(method, backbone, figure):
+    setting = METHODS.choose(method).card.published[backbone]
+    assert setting.trainable == figure
+    assert setting.note
+    printed = float(figure.split()[0])
+    assert abs(count_parameters(method, backbone).percent - printed) > 0.005
+
+
+def test_parts_of_the_norms_and_biases_are_told_apart():
+    assert count_parameters("adapter", "t5-base").parts["norms"] == 47_616
+    lora = count_parameters("lora@official", "t5-base").parts
+    assert lora == {"updates": 3_538_944, "biases": 280_932 + 768, "head": 0}
+    assert count_parameters("mp_ismoe@published", "t5-base").parts["norms"] == 47_616
+
+
+def test_published_without_such_a_setting_is_refused():
+    with pytest.raises(UserError, match=r"'lst' has no published setting for backbone 'scenes_vl'"):
+        count_parameters("lst@published", "scenes_vl")
