@@ -165,12 +165,12 @@ class ScenesVqa(Dataset):
     A scene's number, the domain and the world's seed determine image and questions.
     """
 
-    revision = "shifted-1"
+    revision = "shifted-2"
     domain = "shifted"
     world_seed = 7001
     question_stream = 20
     questions_per_scene = 4
-    scenes: ClassVar[dict[Part, range]] = {"train": range(0, 3400), "test": range(3400, 4400)}
+    scenes: ClassVar[dict[Part, range]] = {"train": range(0, 6000), "test": range(6000, 7000)}
     """Numbers of the scenes in the world, by part."""
 
     @cached_property
