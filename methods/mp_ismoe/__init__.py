@@ -14,10 +14,10 @@ from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS
 class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
     """Settings of the low-bit backbone, of the experts and of the host, on one level."""
 
-    host: Literal["unipt", "lst"] = Field(
+    host: Literal["unipt", "sherl", "lst"] = Field(
         "unipt",
-        description="the side network that the experts join: in place of UniPT's projection, or of "
-        "every LST block's feed-forward network",
+        description="the side network that the experts join: in place of UniPT's projection, "
+        "behind the sum of SHERL's tiers, or in place of every LST block's feed-forward network",
     )
     placement: Literal["aggregate", "per_tap", "per_tap_shared", "upsampled"] = Field(
         "aggregate",
@@ -32,10 +32,10 @@ class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
 
     @model_validator(mode="after")
     def _check_placement(self) -> "MpIsmoeConfig":
-        if self.host == "lst" and self.placement != "aggregate":
+        if self.host != "unipt" and self.placement != "aggregate":
             raise ValueError(
-                f"placement={self.placement} is of host=unipt; host=lst holds its experts in every "
-                f"block, so leave placement=aggregate"
+                f"placement={self.placement} is of host=unipt; host={self.host} has one place for "
+                f"its experts, so leave placement=aggregate"
             )
         return self
 
@@ -70,6 +70,7 @@ CARD = MethodCard(
         "no_correlation": {"correlation": "off"},
         "one_expert": {"experts": 1, "top_k": 1},
         "lst": {"host": "lst"},
+        "sherl": {"host": "sherl", "reduction": 8},
     },
     train={"lr": 3e-3, "amp": "auto"},
     published={

@@ -1,7 +1,7 @@
 """MP-ISMoE: GNP-IQ on the frozen backbone (Eq. 1-5), ISMoE in its side network (Eq. 6-8)."""
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -17,16 +17,20 @@ from methods.mp_ismoe import MpIsmoeConfig
 from methods.quantization.masters import MasterStore
 from methods.quantization.modules import mean_mse, quantize_modules
 from methods.quantization.requantize import Requantizer
+from methods.sherl.network import SherlNetwork
 from methods.side.config import SideConfig
 from methods.side.layers import MixerFactory
 from methods.side.method import NetworkMethod
-from methods.side.network import SideNetwork
+from methods.side.network import Network
 from methods.side.salient import SalientRule
 from methods.unipt.model import ParallelParts, linear_projection, parallel_network
 
 
 class ExpertProjection(nn.Module):
-    """UniPT's projection P made of experts: O = Z_a + LN(ISMoE(sum_l c_l M_l)).
+    """LN(ISMoE(x)), a mixture of experts whose outputs are normalised.
+
+    On UniPT it is the projection P, O = Z_a + LN(ISMoE(sum_l c_l M_l)); on SHERL it follows the sum
+    of tiers, z = LN(ISMoE(sum_i a_i v_i)) + q.
 
     Args:
         experts: the mixture.
@@ -44,7 +48,7 @@ class ExpertProjection(nn.Module):
 
 
 class MpIsmoe(NetworkMethod):
-    """MP-ISMoE on UniPT or LST.
+    """MP-ISMoE on UniPT, SHERL or LST.
 
     The backbone's weights become codes at once (round to nearest); ``on_fit_start`` chooses them by
     calibration rows where the configuration says so, and re-quantisation rounds follow in epochs.
@@ -72,10 +76,13 @@ class MpIsmoe(NetworkMethod):
             for parameter in self._backbone_norms():
                 parameter.requires_grad_(True)
 
-    def build_network(self, config: SideConfig) -> SideNetwork:
+    def build_network(self, config: SideConfig) -> Network:
         """Return the host's side network with experts in it."""
         assert isinstance(config, MpIsmoeConfig)
         salient = SalientRule(config.salient_layer, config.salient_token)
+        if config.host == "sherl":
+            mixer = partial(_normed_experts, config)
+            return SherlNetwork(config, self.backbone, self.reads, mixer, salient)
         ending = self.ending(config)
         if config.host == "lst":
             experts = _experts(config, True)
@@ -164,12 +171,14 @@ def _experts(config: MpIsmoeConfig, replicate: bool) -> MixerFactory:
     return lambda spec, width: ISMoE(config, width, spec.width, replicate)
 
 
+def _normed_experts(config: MpIsmoeConfig, spec: StreamSpec, width: int) -> ExpertProjection:
+    return ExpertProjection(ISMoE(config, width, spec.width, replicate=False), width)
+
+
 def _parallel_parts(config: MpIsmoeConfig) -> ParallelParts:
     """Return where a parallel side network holds its experts."""
 
-    def normed(spec: StreamSpec, width: int) -> ExpertProjection:
-        return ExpertProjection(ISMoE(config, width, spec.width, replicate=False), width)
-
+    normed = partial(_normed_experts, config)
     if config.placement == "aggregate":
         return ParallelParts(normed)
     if config.placement == "per_tap":

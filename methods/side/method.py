@@ -12,7 +12,7 @@ from harness.registry import Config
 from methods.base import SideMethod, States
 from methods.cache import TokenCache
 from methods.side.config import SideConfig
-from methods.side.network import Ending, SideNetwork, adapted_states
+from methods.side.network import Ending, Network, adapted_states
 
 GATE_TEMPERATURE = 0.1
 
@@ -69,7 +69,7 @@ class NetworkMethod(SideMethod):
         )
 
     @abstractmethod
-    def build_network(self, config: SideConfig) -> SideNetwork:
+    def build_network(self, config: SideConfig) -> Network:
         """Return the side network for ``self.specs`` and ``self.reads``."""
 
     def ending(self, config: SideConfig) -> Ending:

@@ -84,7 +84,32 @@ class Ending:
     crossed_at_backbone_width: bool = False
 
 
-class SideNetwork(nn.Module):
+class Network(nn.Module, ABC):
+    """What a side method consists of: from frozen states to adapted outputs.
+
+    Attributes:
+        norms: the trained norms that end adapted outputs, by stream.
+    """
+
+    norms: nn.ModuleDict
+
+    @abstractmethod
+    def forward(
+        self,
+        states: Mapping[str, StreamState],
+        backbone: Backbone,
+        cache: TokenCache | None = None,
+    ) -> dict[str, Tensor]:
+        """Return [B, N, D] for each stream that is read at backbone width.
+
+        Args:
+            states: the frozen states, with taps.
+            backbone: tells the salient token of a tap, and runs its late block.
+            cache: what was seen of earlier tokens, where text is written token by token.
+        """
+
+
+class SideNetwork(Network):
     """Side streams for all needed streams, upsamplers for those that are read at full width.
 
     Args:

@@ -31,6 +31,7 @@ METHODS = {
     "qst": {"reduction": 4, "rank": 4},
     "mp_ismoe": {"reduction": 4},
     "mp_ismoe@lst": {"reduction": 4},
+    "mp_ismoe@sherl": {"reduction": 4},
 }
 
 

@@ -11,7 +11,7 @@ from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.contracts import MethodContract
 from harness.testing.methods import ProbedModel, build_method
 from methods.sherl import SherlConfig
-from methods.sherl.model import EarlyRoute
+from methods.sherl.network import EarlyRoute
 
 WIDTH = 16
 

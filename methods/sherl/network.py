@@ -1,0 +1,207 @@
+"""The side network of SHERL: an early route of every stream, then the backbone's last block.
+
+Notation of the paper: v_i the down-projected tap i, q that of the deepest tap, m the side width.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.backbones.base import Backbone, StreamSpec, StreamState
+from harness.errors import UserError
+from harness.memory.regions import executing
+from methods.cache import TokenCache
+from methods.side.layers import (
+    MixerFactory,
+    kept_layers,
+    make_norm,
+    sampler,
+    side_width,
+    tap_tokens,
+)
+from methods.side.network import Network
+from methods.side.salient import OWN_TAP, SalientRule
+
+EPSILON = 1e-6
+
+
+class RouteSettings(Protocol):
+    """Settings of the early route, whoever holds them."""
+
+    @property
+    def reduction(self) -> int:
+        """The side width is the backbone's divided by this."""
+
+    @property
+    def layers(self) -> tuple[int, ...] | None:
+        """The hidden states to read; None for all."""
+
+    @property
+    def gate_temperature(self) -> float:
+        """T of the last hidden state's weight."""
+
+
+class GatedDown(nn.Module):
+    """u = ReLU(W1 x), v = (W2 u + u) sigmoid(W3 u), from width D to m.
+
+    Args:
+        inputs: D.
+        width: m.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.down = sampler(inputs, width)
+        self.mix = sampler(width, width)
+        self.gate = sampler(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [B, N, D] to [B, N, m]."""
+        u = F.relu(self.down(x))
+        return (self.mix(u) + u) * torch.sigmoid(self.gate(u))
+
+
+class EarlyRoute(nn.Module):
+    """The multi-tiered sensing adapter of one stream (SHERL, section 3.2), token by token.
+
+    R_i = sum_j ReLU(cos(v_i, v_j)) over the shallow taps; a = l1norm_i(ReLU(w (v_i q) + b) / R_i);
+    z = F(sum_i a_i v_i) + q; y = W_out ReLU(z) + tanh(alpha / T) X_deep.
+
+    Args:
+        spec: the stream.
+        settings: width, taps and T.
+        late: whether the stream's last block follows, so that its output is not read.
+        mixer: makes F; None for the identity.
+    """
+
+    temperature: Tensor
+
+    def __init__(
+        self, spec: StreamSpec, settings: RouteSettings, late: bool, mixer: MixerFactory | None
+    ) -> None:
+        super().__init__()
+        width = side_width(spec, settings.reduction)
+        kept = kept_layers(spec, settings.layers)
+        self.kept = tuple(i for i in kept if not (late and i == spec.depth))
+        if len(self.kept) < 2:
+            raise UserError(
+                f"layers={list(self.kept)}: stream '{spec.name}' needs two hidden states at least, "
+                f"a deep one and a shallow one."
+            )
+        self.downs = nn.ModuleList(GatedDown(spec.width, width) for _ in self.kept)
+        self.score = sampler(width, 1)
+        # A tensor: autograd would keep a new one of a plain number at every step.
+        temperature = torch.tensor(settings.gate_temperature)
+        self.register_buffer("temperature", temperature, persistent=False)
+        self.alpha = nn.Parameter(torch.zeros(()))
+        self.mixer = None if mixer is None else mixer(spec, width)
+        self.up = sampler(width, spec.width)
+
+    def forward(self, tokens: Sequence[Tensor], salient: Tensor, mask: Tensor | None) -> Tensor:
+        """Return y [B, N, D].
+
+        Args:
+            tokens: all hidden states of the stream, [B, N, D] each.
+            salient: [B, D], the salient token of the deepest of them.
+            mask: [B, N] bool, True where a token is real.
+        """
+        *shallow, q = [down(tokens[i]) for i, down in zip(self.kept, self.downs, strict=True)]
+        v = torch.stack(shallow, 2)  # [B, N, L, m]
+        unit = F.normalize(v, dim=-1)
+        redundancy = F.relu(unit @ unit.transpose(2, 3)).sum(-1, keepdim=True)  # [B, N, L, 1]
+        weights = F.relu(self.score(v * q[:, :, None])) / redundancy.clamp_min(EPSILON)
+        weights = weights / (weights.sum(2, keepdim=True) + EPSILON)
+        total = (weights * v).sum(2)  # [B, N, m]
+        if self.mixer is not None:
+            total = self.mixer(total, salient, mask)
+        share = torch.tanh(self.alpha / self.temperature)
+        return self.up(F.relu(total + q)) + share * tokens[self.kept[-1]]
+
+
+class SherlNetwork(Network):
+    """An early route for every stream that is read, a late route for those that the head reads.
+
+    The backbone's last block passes gradients to its input; its weights stay as they are. What is
+    read ends in a new norm where the stream's blocks have their norms first.
+
+    Args:
+        settings: of the early routes.
+        backbone: the frozen model; not a part of the network.
+        reads: the streams that the head reads.
+        mixer: makes F of the early routes; None for the identity.
+        salient: which token of which hidden state is salient.
+    """
+
+    def __init__(
+        self,
+        settings: RouteSettings,
+        backbone: Backbone,
+        reads: Sequence[str],
+        mixer: MixerFactory | None = None,
+        salient: SalientRule = OWN_TAP,
+    ) -> None:
+        super().__init__()
+        self.salient = salient
+        self.late = tuple(reads)
+        crossed = {s for n in reads for s in backbone.spec(n).sources if backbone.spec(n).cross}
+        specs = [spec for spec in backbone.specs if spec.name in (*reads, *crossed)]
+        self.routes = nn.ModuleDict(
+            {s.name: EarlyRoute(s, settings, s.name in reads, mixer) for s in specs}
+        )
+        self.norms = nn.ModuleDict(
+            {s.name: make_norm(s.style, s.width) for s in specs if s.style.norm_first}
+        )
+
+    def forward(
+        self,
+        states: Mapping[str, StreamState],
+        backbone: Backbone,
+        cache: TokenCache | None = None,
+    ) -> dict[str, Tensor]:
+        """Return [B, N, D] for each stream that is read; see ``Network.forward``."""
+        outputs: dict[str, Tensor] = {}
+        for name in self.routes:
+            if cache is not None and name in cache.done:
+                outputs[name] = cache.done[name][0]
+                continue
+            y = self._early(name, states[name], backbone, cache)
+            if name in self.late:
+                y = self._late(name, y, states, outputs, backbone, cache)
+            outputs[name] = self.norms[name](y) if name in self.norms else y
+            if cache is not None and not backbone.spec(name).causal:
+                cache.done[name] = (outputs[name], None)
+        return outputs
+
+    def _early(
+        self, name: str, state: StreamState, backbone: Backbone, cache: TokenCache | None
+    ) -> Tensor:
+        route = self.routes[name]
+        assert isinstance(route, EarlyRoute)
+        tokens = [tap_tokens(tap).detach() for tap in state.taps]
+        salient = self.salient.select(backbone, name, tokens, state.mask)[route.kept[-1]]
+        if cache is not None:  # the salient token of a growing text is one of its first
+            salient = cache.keep(self, name, salient)
+        return route(tokens, salient, state.mask)
+
+    def _late(
+        self,
+        name: str,
+        y: Tensor,
+        states: Mapping[str, StreamState],
+        outputs: Mapping[str, Tensor],
+        backbone: Backbone,
+        cache: TokenCache | None,
+    ) -> Tensor:
+        spec = backbone.spec(name)
+        memory = memory_mask = None
+        if spec.cross:
+            (source,) = spec.sources
+            memory, memory_mask = outputs[source], states[source].mask
+        late = None if cache is None else cache.late_cache(name, backbone.new_cache)
+        with executing("backbone"):
+            return backbone.run_late(
+                name, y, states[name].mask, memory=memory, memory_mask=memory_mask, cache=late
+            )
