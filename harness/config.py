@@ -369,7 +369,7 @@ def incompatibilities(
     """Yield why a method or task cannot go with a backbone, before anything is loaded."""
     if backbone is None:
         return
-    name = backbone.card.name
+    name = backbone.label
     if method:
         missing = sorted(method.card.requires - backbone.card.provides)
         if missing:
