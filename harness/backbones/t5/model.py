@@ -97,7 +97,11 @@ class T5(Backbone):
         """Encode ``encoder`` (``input_ids``) or ``decoder`` (``decoder_input_ids``)."""
         stack: Any = self.get_submodule(stream)
         hidden, mask, content = self._embed(stream, inputs, prompt)
-        bias, memory, memory_bias = self._biases(stream, hidden, mask, states, cache)
+        source = states["encoder"] if stream == "decoder" else None
+        memory = None if source is None else source.output
+        memory_bias = None if source is None else _bias_of(source.mask, hidden.dtype)
+        past = 0 if cache is None else cache.get_seq_length()
+        bias = self._bias(stream, hidden, mask, past)
         hidden = stack.dropout(hidden)
         kept = [hidden] if taps else []
         positions = crossed = None
@@ -111,7 +115,9 @@ class T5(Backbone):
         return StreamState(
             output=output,
             mask=mask,
-            salient=self.select_salient(stream, output, mask),
+            salient=self.select_salient(
+                stream, output[:, content], None if mask is None else mask[:, content]
+            ),
             taps=tuple(Tap(value, mask=mask) for value in kept),
             content=content,
         )
@@ -128,10 +134,9 @@ class T5(Backbone):
     ) -> Tensor:
         """Run the last block of a stream alone; see ``Backbone.run_late``."""
         stack: Any = self.get_submodule(stream)
-        states = {} if memory is None else {"encoder": StreamState(memory, memory_mask, memory)}
-        last = self.config.layers - 1
-        bias, memory, memory_bias = self._biases(stream, hidden, mask, states, cache, last)
-        past = 0 if cache is None else cache.get_seq_length(last)
+        past = 0 if cache is None else cache.get_seq_length(self.config.layers - 1)
+        bias = self._bias(stream, hidden, mask, past)
+        memory_bias = _bias_of(memory_mask, hidden.dtype)
         positions = (
             stack.block[0]
             .layer[0]
@@ -226,29 +231,22 @@ class T5(Backbone):
         hidden, mask = self.shared(inputs["input_ids"]), inputs["attention_mask"].bool()
         return prepend(prompt, hidden, mask)
 
-    def _biases(
-        self,
-        stream: str,
-        hidden: Tensor,
-        mask: Tensor | None,
-        states: Mapping[str, StreamState],
-        cache: Any,
-        layer: int = 0,
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Return what is added to attention scores, the memory, and the bias of its tokens.
+    def _bias(self, stream: str, hidden: Tensor, mask: Tensor | None, past: int) -> Tensor | None:
+        """Return what is added to the scores of self-attention: [B or 1, 1, 1 or N, past + N].
 
-        ``layer`` is the one whose cache tells how many tokens came before.
+        Args:
+            stream: the encoder sees all real tokens, the decoder those up to its own.
+            hidden: [B, N, D], the tokens.
+            mask: [B, N] bool, True where a token of the encoder is real.
+            past: number of tokens before them.
         """
         if stream == "encoder":
-            return _bias_of(mask, hidden.dtype), None, None
-        memory = states["encoder"]
-        past = 0 if cache is None else cache.get_seq_length(layer)
+            return _bias_of(mask, hidden.dtype)
         tokens = hidden.shape[1]
-        future = torch.ones(tokens, past + tokens, dtype=torch.bool, device=hidden.device)
-        seen = future.tril(past)[None, None]  # [1, 1, N, past + N]
-        bias = torch.zeros(seen.shape, dtype=hidden.dtype, device=hidden.device)
-        bias = bias.masked_fill(~seen, torch.finfo(hidden.dtype).min)
-        return bias, memory.output, _bias_of(memory.mask, hidden.dtype)
+        shape = (tokens, past + tokens)
+        seen = torch.ones(shape, dtype=torch.bool, device=hidden.device).tril(past)
+        zeros = torch.zeros(shape, dtype=hidden.dtype, device=hidden.device)
+        return zeros.masked_fill(~seen, torch.finfo(hidden.dtype).min)[None, None]
 
     @cached_property
     def _tokenizer(self) -> Tokenizer | ByteTokenizer:
