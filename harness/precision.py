@@ -20,7 +20,7 @@ def native_bf16(device: torch.device) -> bool:
     """Return whether bf16 products are no slower than fp32 ones on ``device``.
 
     A CPU without AVX-512 (or Arm's bf16 instructions) converts every number back and forth, which
-    made a whole run five times slower where it was measured.
+    made a run four to five times slower where it was measured.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
