@@ -25,7 +25,7 @@ from harness.data import Examples, move, sequential, used_units
 from harness.record import content_hash, write_atomic
 from methods.base import SideMethod, States
 
-CHUNK = 256
+CHUNK = 128
 READ_ONCE = ("test",)
 Autocast = Callable[[], AbstractContextManager[Any]]
 

@@ -77,23 +77,21 @@ class PatchStem(nn.Module):
             Tokens [B, 16, D], row by row.
         """
         *stages, last = self.stages
-        grid, side = pixels, IMAGE_SIZE // 2  # [B, C, 2 side, 2 side]
+        grid = pixels.permute(0, 2, 3, 1)  # [B, 64, 64, 3]
         for stage, norm in zip(stages, self.norms, strict=True):
-            tokens = functional.gelu(norm(stage(_neighbourhoods(grid))))  # [B, side^2, C']
-            grid = tokens.transpose(1, 2).unflatten(2, (side, side))
-            side //= 2
-        return last(_neighbourhoods(grid))  # [B, 16, D]
+            grid = functional.gelu(norm(stage(_neighbourhoods(grid))))  # [B, H / 2, W / 2, C']
+        return last(_neighbourhoods(grid)).flatten(1, 2)  # [B, 16, D]
 
 
 def _neighbourhoods(grid: Tensor) -> Tensor:
-    """Takes every second 3 x 3 neighbourhood: [B, C, H, W] -> [B, H W / 4, 9 C].
+    """Takes every second 3 x 3 neighbourhood: [B, H, W, C] -> [B, H / 2, W / 2, 9 C].
 
-    The same as `functional.unfold`, whose kernel makes a copy that no tracker sees.
+    The same as `functional.unfold`, whose kernel makes a copy that no tracker sees. Channels come
+    last in every row, so that they are copied together.
     """
-    padded = functional.pad(grid, (1, 1, 1, 1))
-    windows = padded.unfold(2, 3, 2).unfold(3, 3, 2)  # [B, C, H / 2, W / 2, 3, 3]
-    patches = windows.permute(0, 2, 3, 1, 4, 5)  # [B, H / 2, W / 2, C, 3, 3]
-    return patches.reshape(grid.shape[0], -1, 9 * grid.shape[1])
+    padded = functional.pad(grid, (0, 0, 1, 1, 1, 1))
+    windows = padded.unfold(1, 3, 2).unfold(2, 3, 2)  # [B, H / 2, W / 2, C, 3, 3]
+    return windows.permute(0, 1, 2, 4, 5, 3).flatten(3)
 
 
 class JointEncoder(nn.Module):
