@@ -141,22 +141,22 @@ def row_errors(difference: Tensor, moment: Tensor | None) -> Tensor:
     """Return the error of every output channel.
 
     Args:
-        difference: [R, C] fp32, quantised minus full-precision weights.
+        difference: [..., R, C] fp32, quantised minus full-precision weights.
         moment: [C, C] fp32 second moment E[x x^T] of the layer's inputs, which makes it the mean
             squared error of the output; None for the plain sum of squares.
 
     Returns:
-        [R] fp32.
+        [..., R] fp32.
     """
     weighted = difference if moment is None else difference @ moment
-    return (weighted * difference).sum(dim=1)
+    return (weighted * difference).sum(dim=-1)
 
 
 def unit_errors(difference: Tensor, moment: Tensor | None, spec: GridSpec) -> Tensor:
-    """Return ``row_errors``, summed over the tensor where its rows share one grid; [R]."""
+    """Return ``row_errors``, summed over the tensor where its rows share one grid; [..., R]."""
     errors = row_errors(difference, moment)
     if spec.granularity == "per_tensor":
-        return errors.sum().expand(errors.shape[0])
+        return errors.sum(dim=-1, keepdim=True).expand_as(errors)
     return errors
 
 

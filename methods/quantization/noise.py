@@ -5,7 +5,7 @@ fits a new grid and rounds. Scale and zero point have one value per group, and s
 and the standard deviation that are recorded with accepted codes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,7 @@ from methods.quantization.grid import (
 from methods.quantization.sampling import keyed_generator
 
 LEARNING_RATE = 0.02  # of learned noise, in units of the scale
+STACKED_WEIGHTS = 2**18  # draws are tried together up to this many perturbed weights
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Problem:
         return self.normal(draw).view_as(self.groups)
 
     def error(self, values: Tensor) -> Tensor:
-        """Return the objective [R] of dequantised weights [R, C]."""
+        """Return the objective [..., R] of dequantised weights [..., R, C]."""
         return unit_errors(values - self.target, self.moment, self.spec)
 
 
@@ -112,25 +113,48 @@ def normals(seed: int, name: str, round_index: int, draw: int, shape: torch.Size
 
 
 def _candidate(
-    problem: Problem, draw: int, mean: Tensor, std: Tensor, shrink: Tensor | None
+    problem: Problem, draws: Sequence[int], mean: Tensor, std: Tensor, shrink: Tensor | None
 ) -> Candidate:
-    """Quantise the weights perturbed by ``mean`` [G, 1] or [G, L] and ``std`` [G, 1]."""
-    groups, spec = problem.groups, problem.spec
-    perturbed = groups + mean + std * problem.normal_groups(draw) if draw else groups + mean
+    """Quantise the perturbed weights of K draws at once; keep the best draw of every channel.
+
+    Args:
+        problem: the channels.
+        draws: their numbers; 0 is no noise.
+        mean: [G, 1] or [G, L] fp32, the noise's mean.
+        std: [G, 1] fp32, its standard deviation.
+        shrink: [K, G] or [G] clipping factors, or None.
+    """
+    groups, spec, stacked = problem.groups, problem.spec, len(draws)
+    count, length = groups.shape
+    noise = [std * problem.normal_groups(d) if d else torch.zeros_like(groups) for d in draws]
+    perturbed = (groups + mean + torch.stack(noise)).view(-1, length)  # [K G, L]
+    if shrink is not None:
+        shrink = shrink.expand(stacked, count).reshape(-1)  # [K G]
     grid = fit_grid(perturbed, spec, shrink)
     codes = quantize(perturbed, grid, spec)
-    values = dequantize(codes, grid, spec, groups.dtype).view_as(problem.base)
-    count = groups.shape[0]
-    per_weight = mean.shape[1] > 1
+    values = dequantize(codes, grid, spec, groups.dtype)
+    by_row = (stacked, *problem.base.shape)
+    errors = problem.error(values.view(by_row))  # [K, R]
+    best, row = errors.argmin(dim=0), torch.arange(errors.shape[1], device=groups.device)  # [R]
+    best_of_group = rows_to_groups(best, count)  # [G]
+    group = best_of_group * count + torch.arange(count, device=groups.device)
+    draw = torch.tensor(draws, dtype=torch.int32, device=groups.device)[best_of_group]
     return Candidate(
-        perturbed.view_as(problem.base),
-        codes.view_as(problem.base),
-        grid,
-        torch.full((count,), draw, dtype=torch.int32, device=groups.device),
-        torch.full_like(std[:, 0], torch.nan) if per_weight else mean[:, 0],
-        std[:, 0],
-        problem.error(values),
+        weights=perturbed.view(by_row)[best, row],
+        codes=codes.view(by_row)[best, row],
+        grid=Grid(grid.scale[group], grid.zero_point[group]),
+        draw=draw,
+        mean=torch.full_like(std[:, 0], torch.nan) if mean.shape[1] > 1 else mean[:, 0],
+        std=torch.where(draw > 0, std[:, 0], 0),
+        error=errors[best, row],
     )
+
+
+def _stacks(problem: Problem, draws: int) -> Iterator[list[int]]:
+    """Split draws 0, 1, ... into stacks of a bounded number of weights."""
+    size = max(1, STACKED_WEIGHTS // problem.base.numel())
+    for start in range(0, draws, size):
+        yield list(range(start, min(start + size, draws)))
 
 
 def _scale(problem: Problem) -> Tensor:
@@ -141,41 +165,40 @@ def _scale(problem: Problem) -> Tensor:
 def _none(problem: Problem) -> Iterator[Candidate]:
     """No noise: the codes of the weights as they are."""
     zero = torch.zeros_like(_scale(problem))
-    yield _candidate(problem, 0, zero, zero, problem.shrink)
+    yield _candidate(problem, [0], zero, zero, problem.shrink)
 
 
 def _random(problem: Problem) -> Iterator[Candidate]:
     """One Gaussian draw: Eq. 5 as printed, with a fixed standard deviation."""
     scale = _scale(problem)
     std = problem.config.noise_scale * scale
-    yield _candidate(problem, 1, torch.zeros_like(scale), std, problem.shrink)
+    yield _candidate(problem, [1], torch.zeros_like(scale), std, problem.shrink)
 
 
 def _moment(problem: Problem) -> Iterator[Candidate]:
     """One draw with mean and deviation of the present quantisation error."""
     residual = problem.target - problem.current
     ones = torch.ones_like(_scale(problem))
-    yield _candidate(problem, 1, residual.mean() * ones, residual.std() * ones, problem.shrink)
+    yield _candidate(problem, [1], residual.mean() * ones, residual.std() * ones, problem.shrink)
 
 
 def _select(problem: Problem) -> Iterator[Candidate]:
     """Several draws to choose from, the first without noise."""
-    yield from _none(problem)
     scale = _scale(problem)
-    std = problem.config.noise_scale * scale
-    for draw in range(1, problem.config.noise_draws):
-        yield _candidate(problem, draw, torch.zeros_like(scale), std, problem.shrink)
+    mean, std = torch.zeros_like(scale), problem.config.noise_scale * scale
+    for draws in _stacks(problem, problem.config.noise_draws):
+        yield _candidate(problem, draws, mean, std, problem.shrink)
 
 
 def _range_jitter(problem: Problem) -> Iterator[Candidate]:
     """A control for ``select``: only the ends of the range move, by about ``noise_scale`` s."""
-    yield from _none(problem)
     zero = torch.zeros_like(_scale(problem))
     base = torch.ones_like(zero[:, 0]) if problem.shrink is None else problem.shrink
     unit = 2 * problem.config.noise_scale / problem.spec.levels  # one end is half the range
-    for draw in range(1, problem.config.noise_draws):
-        shrink = base + unit * problem.normal_groups(draw)[:, 0]
-        yield _candidate(problem, 0, zero, zero, shrink)
+    for draws in _stacks(problem, problem.config.noise_draws):
+        jitter = [problem.normal_groups(d)[:, 0] if d else torch.zeros_like(base) for d in draws]
+        shrink = base + unit * torch.stack(jitter)  # [K, G]
+        yield _candidate(problem, [0] * len(draws), zero, zero, shrink)
 
 
 def _mu_tensor(problem: Problem) -> Iterator[Candidate]:
@@ -238,7 +261,7 @@ def _learn(problem: Problem, mean: Tensor, *, with_std: bool) -> Candidate:
         optimizer.step()
     with torch.no_grad():
         draw = problem.config.noise_steps + 1 if with_std else 0
-        return _candidate(problem, draw, best_mean * scale, best_std * scale, problem.shrink)
+        return _candidate(problem, [draw], best_mean * scale, best_std * scale, problem.shrink)
 
 
 PROPOSALS: dict[str, Callable[[Problem], Iterator[Candidate]]] = {
