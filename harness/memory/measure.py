@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from harness.memory.predict import predict
+from harness.memory.predict import predict_train_peak
 from harness.memory.report import MemoryReport
 from harness.memory.step import StepProgram, run_protocol
 
@@ -30,7 +30,7 @@ def measure(program: StepProgram, *, prediction: bool = True) -> MemoryReport:
         torch.OutOfMemoryError: the step does not fit the device; the model is restored.
     """
     device = _device_of(program.model)
-    predicted = predict(program, target=device.type).train_peak_bytes if prediction else None
+    predicted = predict_train_peak(program, target=device.type) if prediction else None
     with preserved(program.model):
         return run_protocol(
             program,

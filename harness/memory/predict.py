@@ -6,7 +6,8 @@ tensors take. Kernel workspace is not predicted.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 
 from harness.memory.report import MemoryReport
-from harness.memory.step import StepProgram, run_protocol
+from harness.memory.step import StepProgram, run_protocol, train_peak_bytes
 
 
 def predict(program: StepProgram, *, target: str = "cpu") -> MemoryReport:
@@ -34,13 +35,14 @@ def predict(program: StepProgram, *, target: str = "cpu") -> MemoryReport:
     Returns:
         The report, with ``source`` ``"predicted"``.
     """
-    mode = _fake_mode()
-    original = (program.model, dict(program.regions), program.make_batch())
-    with FakeCopyMode(mode):
-        model, regions, batch = copy.deepcopy(original)
-    fake = replace(program, model=model, regions=regions, make_batch=lambda: batch)
-    with mode:
+    with _on_fake_copy(program) as fake:
         return _run(fake, target)
+
+
+def predict_train_peak(program: StepProgram, *, target: str = "cpu") -> int:
+    """Predict only the peak of training, in bytes: half the work of :func:`predict`."""
+    with _on_fake_copy(program) as fake, _sizes_of(target):
+        return train_peak_bytes(_prepared(fake, target), device=torch.device("cpu"))
 
 
 def predict_built(build: Callable[[], StepProgram], *, target: str = "cpu") -> MemoryReport:
@@ -72,17 +74,36 @@ def _cuda_dropout(
     return input.copy_(output) if inplace else output
 
 
+@contextmanager
+def _on_fake_copy(program: StepProgram) -> Iterator[StepProgram]:
+    """Copy model and batch to fake tensors, and stay in their mode."""
+    mode = _fake_mode()
+    original = (program.model, dict(program.regions), program.make_batch())
+    with FakeCopyMode(mode):
+        model, regions, batch = copy.deepcopy(original)
+    with mode:
+        yield replace(program, model=model, regions=regions, make_batch=lambda: batch)
+
+
 def _run(program: StepProgram, target: str) -> MemoryReport:
-    device = torch.device("cpu")
+    with _sizes_of(target):
+        prepared = _prepared(program, target)
+        report = run_protocol(prepared, device=torch.device("cpu"), source="predicted")
+    return replace(report, device=target)
+
+
+def _sizes_of(target: str) -> AbstractContextManager[Any]:
+    return nullcontext() if target == "cpu" else CudaSizes()
+
+
+def _prepared(program: StepProgram, target: str) -> StepProgram:
+    """Give the program the optimizer's implementation that is the target's default."""
     if target == "cpu":
-        return run_protocol(program, device=device, source="predicted")
-    with CudaSizes():
-        on_cuda = replace(program, make_optimizer=lambda model: _foreach(program, model))
-        return replace(run_protocol(on_cuda, device=device, source="predicted"), device=target)
+        return program
+    return replace(program, make_optimizer=lambda model: _foreach(program, model))
 
 
 def _foreach(program: StepProgram, model: nn.Module) -> Optimizer:
-    """Build the optimizer with the implementation that is CUDA's default."""
     optimizer = program.make_optimizer(model)
     for group in optimizer.param_groups:
         if group.get("foreach", False) is None and not group.get("fused"):

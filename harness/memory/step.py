@@ -21,6 +21,7 @@ MEASURED_STEPS = {"predicted": 1, "allocator": 3}
 """After one warm-up step; fake tensors give the same figure every time."""
 
 Phase = Callable[[str], AbstractContextManager[None]]
+Source = Literal["predicted", "allocator"]
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def run_protocol(
     program: StepProgram,
     *,
     device: torch.device,
-    source: Literal["predicted", "allocator"],
+    source: Source,
     predicted_train_peak_bytes: int | None = None,
 ) -> MemoryReport:
     """Observe training, evaluation and inference of a program, in this order.
@@ -155,12 +156,12 @@ def run_protocol(
 def _observed_protocol(
     program: StepProgram,
     device: torch.device,
-    source: Literal["predicted", "allocator"],
+    source: Source,
     predicted_train_peak_bytes: int | None,
 ) -> MemoryReport:
     batch = program.make_batch()
     load_bytes = _loaded_bytes(program, device)
-    look = partial(observe, program, device=device, allocator=source == "allocator", inputs=batch)
+    look = _looking(program, batch, device, source)
     steps, evaluation = _training(program, batch, look, MEASURED_STEPS[source])
     with torch.no_grad():
         inference = look(_one_phase("inference", lambda: program.inference(program.model, batch)))
@@ -169,19 +170,41 @@ def _observed_protocol(
     )
 
 
+def train_peak_bytes(program: StepProgram, *, device: torch.device) -> int:
+    """Return the peak of the protocol's training step on fake tensors, and observe no more."""
+    with _quick_collection():
+        batch = program.make_batch()
+        look = _looking(program, batch, device, "predicted")
+        steps = _steps(program, batch, look, MEASURED_STEPS["predicted"])[0]
+    return max(step.replay.peak_bytes for step in steps)
+
+
+def _looking(
+    program: StepProgram, batch: Any, device: torch.device, source: Source
+) -> Callable[..., Reading]:
+    return partial(observe, program, device=device, allocator=source == "allocator", inputs=batch)
+
+
 def _training(
     program: StepProgram, batch: Any, look: Callable[..., Reading], measured_steps: int
 ) -> tuple[list[Reading], Reading]:
     """Return the readings of the measured steps and of an evaluation between epochs."""
-    program.model.train()
-    optimizer = program.make_optimizer(program.model)
-    train_step(program, optimizer, batch, _unobserved)
-    step = partial(train_step, program, optimizer, batch)
-    steps = [look(step, optimizer=optimizer) for _ in range(measured_steps)]
+    steps, optimizer = _steps(program, batch, look, measured_steps)
     program.model.eval()
     with torch.no_grad():
         evaluate = _one_phase("eval", lambda: program.forward(program.model, batch))
         return steps, look(evaluate, optimizer=optimizer)
+
+
+def _steps(
+    program: StepProgram, batch: Any, look: Callable[..., Reading], measured_steps: int
+) -> tuple[list[Reading], Optimizer]:
+    """Return the readings of the steps after the warm-up, and the optimizer with its state."""
+    program.model.train()
+    optimizer = program.make_optimizer(program.model)
+    train_step(program, optimizer, batch, _unobserved)
+    step = partial(train_step, program, optimizer, batch)
+    return [look(step, optimizer=optimizer) for _ in range(measured_steps)], optimizer
 
 
 def _report(
@@ -190,7 +213,7 @@ def _report(
     inference: Reading,
     load_bytes: int,
     device: torch.device,
-    source: Literal["predicted", "allocator"],
+    source: Source,
     predicted_train_peak_bytes: int | None,
 ) -> MemoryReport:
     heaviest = max(steps, key=lambda step: step.replay.peak_bytes)
