@@ -14,7 +14,13 @@ from harness.loop import Trainer
 from harness.record import Record, RecordStore
 from harness.run import RunOptions, run
 
-SMALL = ("train.epochs=3", "train.batch_size=32", "train.eval_batch_size=64")
+SMALL = (
+    "train.epochs=3",
+    "train.batch_size=32",
+    "train.eval_batch_size=64",
+    "memory.predict=false",
+)
+PREDICTED = "memory.predict=true"
 
 
 def config(method: str = "lst", *overrides: str, **fields: Any) -> RunConfig:
@@ -41,7 +47,7 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    return run(config("mp_ismoe"), options(tmp_path_factory.mktemp("whole")))
+    return run(config("mp_ismoe", PREDICTED), options(tmp_path_factory.mktemp("whole")))
 
 
 def test_a_run_ends_in_a_stored_record(whole: Record) -> None:
@@ -65,10 +71,10 @@ def test_resumed_equals_uninterrupted(
 ) -> None:
     with monkeypatch.context() as patch:
         interrupt_at(patch, 2)
-        stopped = run(config("mp_ismoe"), options(tmp_path))
+        stopped = run(config("mp_ismoe", PREDICTED), options(tmp_path))
     assert stopped.status == "cancelled"
     assert len(stopped.history) == 2
-    resumed = run(config("mp_ismoe"), options(tmp_path))
+    resumed = run(config("mp_ismoe", PREDICTED), options(tmp_path))
     assert resumed.core() == whole.core()
 
 
@@ -152,7 +158,7 @@ def test_features_past_their_limit_are_recomputed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["lst", "mp_ismoe", "full", "adapter"])
 def test_memory_laws_of_a_run(method: str, whole: Record, tmp_path: Path) -> None:
-    record = whole if method == "mp_ismoe" else run(config(method), options(tmp_path))
+    record = whole if method == "mp_ismoe" else run(config(method, PREDICTED), options(tmp_path))
     memory = record.memory
     assert memory
     assert sum(memory.at_peak_bytes.values()) == memory.train_peak_bytes
