@@ -165,7 +165,7 @@ class ScenesVqa(Dataset):
     A scene's number, the domain and the world's seed determine image and questions.
     """
 
-    revision = "shifted-2"
+    revision = "shifted-3"
     domain = "shifted"
     world_seed = 7001
     question_stream = 20
