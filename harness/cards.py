@@ -11,8 +11,8 @@ Requirement = Literal["taps", "in_place", "late_block", "prompt", "generation"]
 Direction = Literal["max", "min"]
 Modality = Literal["image", "text", "video", "target"]
 
-
 PUBLISHED = "published"
+PACKAGE = "package:"  # starts the name of weights that an installed package holds
 
 
 class Published(Config):
@@ -68,7 +68,8 @@ class BackboneCard(Card):
         modalities: what the backbone reads.
         provides: what methods may ask of it.
         bundled: whether its weights come with the package.
-        weights: where each preset's pretrained weights are found on a model hub.
+        weights: where each preset's pretrained weights are found: a model hub's name, or
+            ``package:NAME/FOLDER`` in an installed package, which is the preset's default.
     """
 
     streams: tuple[str, ...]
@@ -76,6 +77,11 @@ class BackboneCard(Card):
     provides: frozenset[Requirement]
     bundled: bool = False
     weights: Mapping[str, str] = Field(default_factory=dict)
+
+    def packaged_weights(self, preset: str | None) -> str | None:
+        """Return a preset's weights where a package holds them."""
+        origin = self.weights.get(preset or "")
+        return origin if origin and origin.startswith(PACKAGE) else None
 
 
 class DatasetCard(Config):

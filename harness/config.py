@@ -161,7 +161,8 @@ def resolve(request: RunRequest) -> RunConfig:
             data_dir=request.data_dir,
         ),
         backbone=BackboneChoice(
-            **dict(_component(backbone, sections["backbone"])), weights=request.weights
+            **dict(_component(backbone, sections["backbone"])),
+            weights=request.weights or backbone.card.packaged_weights(backbone.preset),
         ),
         train=sections["train"],
         features=sections["features"],

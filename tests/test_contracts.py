@@ -15,6 +15,14 @@ SMALL_BACKBONES = {
         "text_layers": 1,
         "joint_layers": 2,
     },
+    "bert": {
+        "width": 32,
+        "heads": 4,
+        "ffn_width": 64,
+        "layers": 2,
+        "vocabulary": 300,
+        "dropout": 0.0,
+    },
     "t5": {
         "width": 32,
         "heads": 4,

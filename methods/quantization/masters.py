@@ -44,13 +44,19 @@ class MasterStore:
         self._folder: TemporaryDirectory[str] | None = None
 
     @classmethod
-    def from_file(cls, path: Path, tensors: Mapping[str, Tensor]) -> "MasterStore":
+    def from_file(
+        cls,
+        path: Path,
+        tensors: Mapping[str, Tensor],
+        stored_names: Mapping[str, str] | None = None,
+    ) -> "MasterStore":
         """Read tensors from one weight file.
 
         Args:
             path: safetensors file.
             tensors: the tensors that it must hold, by name; their values are not looked at. The
                 file's may have more rows.
+            stored_names: names in the file of those that have another one there.
 
         Raises:
             UserError: the file cannot be read, or lacks a tensor.
@@ -62,10 +68,14 @@ class MasterStore:
             raise UserError(
                 f"The weight file '{path}' cannot be read ({error}); re-quantisation needs it."
             ) from error
-        for name in tensors:
+        sources = {
+            name: TensorSource(path, (stored_names or {}).get(name, name), len(tensor))
+            for name, tensor in tensors.items()
+        }
+        for name in (source.tensor for source in sources.values()):
             if name not in held:
                 raise UserError(f"'{path}' holds no tensor '{name}'." + did_you_mean(name, held))
-        return cls({name: TensorSource(path, name, len(t)) for name, t in tensors.items()})
+        return cls(sources)
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "MasterStore":

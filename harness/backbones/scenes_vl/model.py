@@ -24,6 +24,7 @@ from harness.backbones.base import (
     StreamSpec,
     StreamState,
     Tap,
+    attention_bias,
     prepend,
 )
 from harness.backbones.constants import keep_constants_as_buffers
@@ -219,7 +220,7 @@ class ScenesVL(Backbone):
             hidden = self.joint.embed(text.output[:, text.content], image.output)
             mask = _joint_mask(text, image)
         hidden, mask, content = prepend(prompt, hidden, mask)
-        bias = None if mask is None else _attention_bias(mask, hidden.dtype)
+        bias = attention_bias(mask, hidden.dtype)
         kept = [hidden] if taps else []
         for block in self._blocks(stream):
             hidden = block(hidden) if stream == "image" else block(hidden, bias)
@@ -282,7 +283,7 @@ class ScenesVL(Backbone):
         last = self._blocks(stream)[-1]
         if stream == "image":
             return last(hidden)
-        return last(hidden, None if mask is None else _attention_bias(mask, hidden.dtype))
+        return last(hidden, attention_bias(mask, hidden.dtype))
 
     def norms(self, stream: str) -> Sequence[str]:
         """Returns the module names of a stream's normalisation layers."""
@@ -352,11 +353,6 @@ def _joint_mask(text: StreamState, image: StreamState) -> Tensor:
     return torch.cat(
         [text.mask[:, text.content], real if image.mask is None else image.mask], dim=1
     )
-
-
-def _attention_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """Returns what is added to the attention scores: [B, 1, 1, N], 0 where real, else -1e4."""
-    return (~mask)[:, None, None].to(dtype) * -1e4
 
 
 def _tap(stream: str, value: Tensor, mask: Tensor | None) -> Tap:

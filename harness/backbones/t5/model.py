@@ -17,6 +17,7 @@ from harness.backbones.base import (
     StreamSpec,
     StreamState,
     Tap,
+    attention_bias,
     prepend,
 )
 from harness.backbones.constants import keep_constants_as_buffers
@@ -99,7 +100,7 @@ class T5(Backbone):
         hidden, mask, content = self._embed(stream, inputs, prompt)
         source = states["encoder"] if stream == "decoder" else None
         memory = None if source is None else source.output
-        memory_bias = None if source is None else _bias_of(source.mask, hidden.dtype)
+        memory_bias = None if source is None else attention_bias(source.mask, hidden.dtype)
         past = 0 if cache is None else cache.get_seq_length()
         bias = self._bias(stream, hidden, mask, past)
         hidden = stack.dropout(hidden)
@@ -136,7 +137,7 @@ class T5(Backbone):
         stack: Any = self.get_submodule(stream)
         past = 0 if cache is None else cache.get_seq_length(self.config.layers - 1)
         bias = self._bias(stream, hidden, mask, past)
-        memory_bias = _bias_of(memory_mask, hidden.dtype)
+        memory_bias = attention_bias(memory_mask, hidden.dtype)
         positions = (
             stack.block[0]
             .layer[0]
@@ -241,7 +242,7 @@ class T5(Backbone):
             past: number of tokens before them.
         """
         if stream == "encoder":
-            return _bias_of(mask, hidden.dtype)
+            return attention_bias(mask, hidden.dtype)
         tokens = hidden.shape[1]
         shape = (tokens, past + tokens)
         seen = torch.ones(shape, dtype=torch.bool, device=hidden.device).tril(past)
@@ -281,11 +282,3 @@ def _library_config(config: T5BackboneConfig) -> T5Config:
         tie_word_embeddings=config.tied_head,
         attn_implementation="eager",
     )
-
-
-def _bias_of(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return [B, 1, 1, N], 0 where a token is real, else the lowest number; None where all are."""
-    if mask is None:
-        return None
-    zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-    return zeros.masked_fill(~mask, torch.finfo(dtype).min)[:, None, None]

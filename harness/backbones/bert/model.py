@@ -1,0 +1,178 @@
+"""BERT behind the Backbone contract: the library's blocks, run one by one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel
+
+from harness.backbones.base import (
+    AttentionNames,
+    Backbone,
+    BlockStyle,
+    Inputs,
+    StreamSpec,
+    StreamState,
+    Tap,
+    attention_bias,
+    prepend,
+)
+from harness.backbones.bert import BertBackboneConfig
+from harness.backbones.constants import keep_constants_as_buffers
+from harness.backbones.weights import TOKENIZER_FILE, ByteTokenizer, Tokenizer, build_backbone
+from harness.registry import Config
+
+EPSILON = 1e-12
+PAD, START, END = 0, 1, 2
+"""Ids of padding, everywhere, and of the first and last token where bytes are tokens."""
+
+
+class Bert(Backbone):
+    """A text stream that starts with [CLS], its salient token.
+
+    Args:
+        config: its sizes.
+    """
+
+    config_class = BertBackboneConfig
+
+    def __init__(self, config: BertBackboneConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.specs = (
+            StreamSpec(
+                "text",
+                config.width,
+                config.layers,
+                config.heads,
+                config.ffn_width,
+                modality="text",
+                style=BlockStyle(norm_first=False, activation="gelu", epsilon=EPSILON),
+            ),
+        )
+        model = BertModel(library_config(config), add_pooling_layer=False)
+        self.embeddings, self.encoder = model.embeddings, model.encoder
+        keep_constants_as_buffers(self)
+
+    @classmethod
+    def build(
+        cls, config: Config, *, weights: str | None = None, device: str | torch.device = "cpu"
+    ) -> "Bert":
+        """Build from a configuration; see ``Backbone.build``."""
+        assert isinstance(config, BertBackboneConfig)
+        return build_backbone(lambda: cls(config), config.seed, weights, device)
+
+    def encode(
+        self,
+        stream: str,  # noqa: ARG002 - there is one
+        inputs: Inputs,
+        states: Mapping[str, StreamState],  # noqa: ARG002 - it has no sources
+        *,
+        taps: bool = False,
+        prompt: Tensor | None = None,
+        cache: Any = None,  # noqa: ARG002 - it writes no text
+    ) -> StreamState:
+        """Encode ``input_ids`` and ``attention_mask``, long [B, N]."""
+        hidden, mask, content = prepend(
+            prompt, self.embeddings(inputs["input_ids"]), inputs["attention_mask"].bool()
+        )
+        bias = attention_bias(mask, hidden.dtype)
+        kept = [hidden] if taps else []
+        for block in self.encoder.layer:
+            hidden = block(hidden, bias)
+            if taps:
+                kept.append(hidden)
+        return StreamState(
+            output=hidden,
+            mask=mask,
+            salient=hidden[:, content.start or 0],
+            taps=tuple(Tap(value, mask=mask) for value in kept),
+            content=content,
+        )
+
+    def run_late(
+        self,
+        stream: str,  # noqa: ARG002
+        hidden: Tensor,
+        mask: Tensor | None,
+        *,
+        memory: Tensor | None = None,  # noqa: ARG002 - the stream reads no other
+        memory_mask: Tensor | None = None,  # noqa: ARG002
+        cache: Any = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Run the last block alone; see ``Backbone.run_late``."""
+        return self.encoder.layer[-1](hidden, attention_bias(mask, hidden.dtype))
+
+    def select_salient(self, stream: str, output: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG002
+        """Return the [CLS] token [B, D]."""
+        return output[:, 0]
+
+    def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
+        """Return the function from texts to inputs; see ``Backbone.processors``."""
+        return {"text": self._process_texts}
+
+    def spellings(self, name: str) -> Sequence[str]:
+        """Return the names that checkpoints give a parameter; see ``Backbone.spellings``."""
+        old = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+        old = old.replace("LayerNorm.bias", "LayerNorm.beta")
+        return list(dict.fromkeys((name, f"bert.{name}", old, f"bert.{old}")))
+
+    def blocks(self, stream: str) -> Sequence[str]:  # noqa: ARG002
+        """Return the module names of the blocks, in order."""
+        return [f"encoder.layer.{i}" for i in range(self.config.layers)]
+
+    def sublayers(self, stream: str) -> Sequence[str]:
+        """Return the attention and feed-forward outputs of every block, in order."""
+        parts = ("attention.output.dense", "output.dense")
+        return [f"{block}.{part}" for block in self.blocks(stream) for part in parts]
+
+    def attentions(self, stream: str) -> Sequence[AttentionNames]:
+        """Return the projections of every block's attention."""
+        parts = (*(f"self.{name}" for name in ("query", "key", "value")), "output.dense")
+        return [
+            AttentionNames(*(f"{block}.attention.{part}" for part in parts))
+            for block in self.blocks(stream)
+        ]
+
+    def norms(self, stream: str) -> Sequence[str]:
+        """Return the module names of the embedding's norm and of every block's two."""
+        parts = ("attention.output.LayerNorm", "output.LayerNorm")
+        inner = [f"{block}.{part}" for block in self.blocks(stream) for part in parts]
+        return ["embeddings.LayerNorm", *inner]
+
+    def embedding_of(self, stream: str) -> str:  # noqa: ARG002
+        """Return the name of the word embedding."""
+        return "embeddings.word_embeddings"
+
+    def quantizable(self) -> Sequence[str]:
+        """Return the word embedding and all linear layers."""
+        linear = [name for name, module in self.named_modules() if isinstance(module, nn.Linear)]
+        return ["embeddings.word_embeddings", *linear]
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer | ByteTokenizer:
+        if self.weights_path is None:
+            return ByteTokenizer(self.config.vocabulary, PAD, END, START)
+        return Tokenizer(self.weights_path.parent / TOKENIZER_FILE, PAD)
+
+    def _process_texts(self, texts: Sequence[str]) -> Inputs:
+        encoded = self._tokenizer(texts, self.config.max_tokens)
+        return {"input_ids": encoded["ids"], "attention_mask": encoded["mask"]}
+
+
+def library_config(config: BertBackboneConfig) -> BertConfig:
+    """Return the library's configuration of the same model."""
+    return BertConfig(
+        vocab_size=config.vocabulary,
+        hidden_size=config.width,
+        num_hidden_layers=config.layers,
+        num_attention_heads=config.heads,
+        intermediate_size=config.ffn_width,
+        max_position_embeddings=config.positions,
+        layer_norm_eps=EPSILON,
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
+        attn_implementation="eager",
+    )
