@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from harness.commands import look, run, tools
+from harness.commands import look, noise, run, tools
 from harness.commands.common import fail
 from harness.errors import RunError, UserError
 
@@ -30,6 +30,7 @@ app.command("list", epilog=look.LIST_EXAMPLES)(look.list_entries)
 app.command("show", epilog=look.SHOW_EXAMPLES)(look.show)
 app.command("pretrain", epilog=tools.PRETRAIN_EXAMPLES)(tools.pretrain)
 app.command("sync", epilog=tools.SYNC_EXAMPLES)(tools.sync)
+app.command("noise", epilog=noise.NOISE_EXAMPLES)(noise.noise)
 app.command("bench", epilog=tools.BENCH_EXAMPLES)(tools.bench)
 app.command("doctor", epilog=tools.DOCTOR_EXAMPLES)(tools.doctor)
 
