@@ -75,7 +75,7 @@ CARD = TaskCard(
     ),
     recipes={
         "quick": {"task.train_rows": 8000, "train.epochs": 2, "train.batch_size": 128},
-        "default": {"task.train_rows": 10000, "train.epochs": 4, "train.batch_size": 128},
+        "default": {"task.train_rows": 8000, "train.epochs": 4, "train.batch_size": 128},
         "full": {"task.val_rows": None, "train.epochs": 4, "train.batch_size": 128},
     },
     backbone="scenes_vl",
