@@ -3,36 +3,9 @@
 import pytest
 
 from harness.cards import BACKBONES, METHODS, TASKS
-from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
+from harness.testing.backbones import SMALL_BACKBONES, TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.contracts import BackboneContract, MethodContract, TaskContract
 from harness.testing.methods import ProbedModel, TinyContext, build_method, train_steps
-
-SMALL_BACKBONES = {
-    "scenes_vl": {
-        "width": 32,
-        "heads": 4,
-        "image_layers": 2,
-        "text_layers": 1,
-        "joint_layers": 2,
-    },
-    "bert": {
-        "width": 32,
-        "heads": 4,
-        "ffn_width": 64,
-        "layers": 2,
-        "vocabulary": 300,
-        "dropout": 0.0,
-    },
-    "t5": {
-        "width": 32,
-        "heads": 4,
-        "head_width": 8,
-        "ffn_width": 64,
-        "layers": 2,
-        "vocabulary": 300,
-        "dropout": 0.0,
-    },
-}
 
 
 @pytest.fixture(scope="class", params=METHODS.names())

@@ -51,7 +51,8 @@ class StreamSpec:
     Attributes:
         name: the stream's name.
         width: size D of its hidden states.
-        depth: number of blocks; a state carries ``depth + 1`` taps, the embedding first.
+        depth: number of blocks; a state carries ``depth + 1`` taps, the embedding first. A stream
+            without blocks only makes tokens for later ones, and no side network runs beside it.
         heads: attention heads of a block.
         ffn_width: hidden size of a block's feed-forward network.
         modality: the modality that gives the stream's own tokens, or None where they are made of

@@ -24,6 +24,45 @@ from harness.registry import Config
 
 PAD, CLS, BYTES = 0, 1, 2
 
+SMALL_BACKBONES: Mapping[str, Mapping[str, Any]] = {
+    "scenes_vl": {
+        "width": 32,
+        "heads": 4,
+        "image_layers": 2,
+        "text_layers": 1,
+        "joint_layers": 2,
+    },
+    "bert": {
+        "width": 32,
+        "heads": 4,
+        "ffn_width": 64,
+        "layers": 2,
+        "vocabulary": 300,
+        "dropout": 0.0,
+    },
+    "clip_vil": {
+        "vision": "resnet18",
+        "image_height": 32,
+        "image_width": 64,
+        "width": 32,
+        "heads": 4,
+        "ffn_width": 64,
+        "layers": 2,
+        "vocabulary": 300,
+        "dropout": 0.0,
+    },
+    "t5": {
+        "width": 32,
+        "heads": 4,
+        "head_width": 8,
+        "ffn_width": 64,
+        "layers": 2,
+        "vocabulary": 300,
+        "dropout": 0.0,
+    },
+}
+"""Settings that make the registered backbones small, by name."""
+
 
 class TinyConfig(Config):
     """Shape of a ``TinyBackbone``."""

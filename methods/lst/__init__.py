@@ -47,5 +47,8 @@ CARD = MethodCard(
         "t5-large": Published(
             values=_T5 | {"layers": T5_LARGE_LAYERS, "reduction": 8}, trainable="1.23 %"
         ),
+        "clip-vil": Published(
+            values={"train_norms": "none", "sampler_bias": False}, trainable="13.4 M"
+        ),
     },
 )

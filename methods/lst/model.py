@@ -1,6 +1,7 @@
 """Ladder side-tuning: a side transformer that takes in every block's output through a gate."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ class LadderStream(SideStream):
         skipped = spec.depth - len(self.kept) if config.skipped_gates else 0
         self.skipped_gates = nn.ParameterList(torch.zeros(()) for _ in range(skipped))
         self.blocks = nn.ModuleList(Block(spec, width, mixer, config.block_norm) for _ in self.kept)
-        self.positions = stack_positions(spec)
+        self.positions = stack_positions(spec, width)
         self.norm = make_norm(spec.style, width) if spec.style.norm_first else nn.Identity()
 
     def forward(self, taps: SideTaps, sources: SourceTokens | None) -> Tensor:
@@ -78,6 +79,7 @@ def ladder_network(
     salient: SalientRule = OWN_TAP,
 ) -> SideNetwork:
     """Return the ladders of all streams, with upsamplers for the streams in ``reads``."""
+    ending = replace(ending, bias=config.sampler_bias)
     return SideNetwork(
         specs, reads, lambda spec: LadderStream(spec, config, mixer), ending, salient
     )

@@ -83,7 +83,7 @@ class QstStream(SideStream):
         self.downs = nn.ModuleList(LowRankDown(spec.width, config.rank, width) for _ in layers)
         self.gates = nn.ModuleList(VectorGate(width, LADDER_GATE) for _ in layers)
         self.blocks = nn.ModuleList(Block(spec, width, feed_forward) for _ in layers)
-        self.positions = stack_positions(spec)
+        self.positions = stack_positions(spec, width)
         self.norm = make_norm(spec.style, width)
 
     def forward(self, taps: SideTaps, sources: SourceTokens | None) -> Tensor:

@@ -36,5 +36,10 @@ CARD = MethodCard(
         "t5-large": Published(
             values={"layers": (0, *T5_LARGE_LAYERS[:-1], 23, 24)}, trainable="0.64 %"
         ),
+        "clip-vil": Published(
+            values={"reduction": 2},
+            trainable="13.0 M",
+            note="The released code has 0.38 M more than the figure printed.",
+        ),
     },
 )

@@ -3,7 +3,6 @@
 They are made like the backbone's own layers (``BlockStyle``), only smaller.
 """
 
-import math
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 from harness.backbones.base import BlockStyle, StreamSpec, Tap
 from harness.errors import UserError
 from methods.cache import TokenCache, remember
-from methods.side.positions import RelativePositions
+from methods.side.positions import RelativePositions, attention_shape
 
 SAMPLER_STD = 0.01
 
@@ -118,17 +117,15 @@ class Attention(nn.Module):
     It stores no [N, N] matrix but where a trained position bias needs one.
 
     Args:
-        spec: the stream, whose heads and style it takes over; where m is no multiple of the
-            heads, their greatest common divisor.
+        spec: the stream, whose style it takes over, and its heads as ``attention_shape`` says.
         width: m.
         source_width: width of the tokens that are attended to; None for the stream's own.
     """
 
     def __init__(self, spec: StreamSpec, width: int, source_width: int | None = None) -> None:
         super().__init__()
-        inner = (spec.attention_width or spec.width) * width // spec.width
+        self.heads, inner = attention_shape(spec, width)
         bias = spec.style.bias
-        self.heads = math.gcd(inner, spec.heads)
         self.causal = spec.causal and source_width is None
         self.scale = None if spec.style.scaled else 1.0
         if source_width is None:

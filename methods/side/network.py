@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -129,7 +129,7 @@ class SideNetwork(Network):
         salient: SalientRule = OWN_TAP,
     ) -> None:
         super().__init__()
-        streams = {spec.name: build(spec) for spec in specs}
+        streams = {spec.name: build(spec) for spec in with_blocks(specs)}
         self.order = tuple(streams)
         self.ending = ending
         self.salient = salient
@@ -232,6 +232,16 @@ class SideNetwork(Network):
         stream = self.streams[name]
         assert isinstance(stream, SideStream)
         return stream.spec
+
+
+def with_blocks(specs: Sequence[StreamSpec]) -> list[StreamSpec]:
+    """Return the streams that have blocks, and among their sources only such streams."""
+    kept = {spec.name for spec in specs if spec.depth}
+    return [
+        replace(spec, sources=tuple(s for s in spec.sources if s in kept))
+        for spec in specs
+        if spec.name in kept
+    ]
 
 
 def _mask_of(state: StreamState, value: Tensor) -> Tensor:

@@ -8,11 +8,21 @@ from torch import Tensor, nn
 from harness.backbones.base import BlockStyle, StreamSpec
 
 
-def stack_positions(spec: StreamSpec) -> "RelativePositions | None":
-    """Return the position bias of a side stack, None where the stream's blocks have none."""
+def attention_shape(spec: StreamSpec, width: int) -> tuple[int, int]:
+    """Return the heads of attention at side width m, and the size of all their queries together.
+
+    The heads are the stream's; where the size is no multiple of them, their greatest common
+    divisor.
+    """
+    inner = (spec.attention_width or spec.width) * width // spec.width
+    return math.gcd(inner, spec.heads), inner
+
+
+def stack_positions(spec: StreamSpec, width: int) -> "RelativePositions | None":
+    """Return the position bias of a side stack of width m, None where the blocks have none."""
     if not spec.style.position_buckets:
         return None
-    return RelativePositions(spec.style, spec.heads, spec.causal)
+    return RelativePositions(spec.style, attention_shape(spec, width)[0], spec.causal)
 
 
 class RelativePositions(nn.Module):

@@ -42,7 +42,7 @@ class InputStream(SideStream):
         self.blocks = nn.ModuleList(
             Block(spec, width, feed_forward) for _ in range(config.depth or spec.depth)
         )
-        self.positions = stack_positions(spec)
+        self.positions = stack_positions(spec, width)
         self.norm = make_norm(spec.style, width) if spec.style.norm_first else nn.Identity()
 
     def forward(self, taps: SideTaps, sources: SourceTokens | None) -> Tensor:

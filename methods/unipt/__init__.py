@@ -38,5 +38,10 @@ CARD = MethodCard(
             trainable="0.92 %",
             note="The T5 code is not released and no natural setting gives this figure.",
         ),
+        "clip-vil": Published(
+            values={"projection": "mlp", "reduction": 2, "train_norms": "none"},
+            trainable="10.3 M",
+            note="As released. With projection=linear it is 10,287,034: the figure printed.",
+        ),
     },
 )

@@ -26,6 +26,12 @@ EXACT = [
     ("qst@published", "t5-large", 12_062_976, 1.6353),
     ("mp_ismoe@published", "t5-base", 5_376_770, 2.4124),
 ]
+# The same with the answer head of VQAv2; the sources print millions
+EXACT_WITH_HEAD = [
+    ("lst@published", "clip-vil", 7_402_764 + 5_993_529, "13.4 M"),
+    ("unipt@published", "clip-vil", 4_736_641 + 5_993_529, "10.3 M"),
+    ("sherl@published", "clip-vil", 7_387_778 + 5_993_529, "13.0 M"),
+]
 DENOMINATORS = {"t5-base": 222_882_048, "t5-large": 737_639_424}
 MISMATCHES = [
     ("unipt@published", "t5-large", "0.92 %"),
@@ -40,6 +46,27 @@ def test_counts_are_the_published_ones(method, backbone, trainable, percent):
     assert params.trainable == sum(params.parts.values())
     assert params.denominator == DENOMINATORS[backbone]
     assert params.percent == pytest.approx(percent, abs=5e-5)
+
+
+@pytest.mark.parametrize(("method", "backbone", "trainable", "printed"), EXACT_WITH_HEAD)
+def test_counts_with_a_head_are_the_released_ones(method, backbone, trainable, printed):
+    """A figure that the released code does not give is quoted with a note that says so."""
+    params = count_parameters(method, backbone)
+    assert params.trainable == trainable
+    assert params.parts["head"] == 5_993_529
+    setting = METHODS.choose(method).card.published[backbone]
+    assert setting.trainable == printed
+    assert bool(setting.note) == (f"{trainable / 1e6:.1f} M" != printed)
+
+
+def test_the_smaller_projection_gives_the_figure_that_unipt_prints():
+    backbone = BACKBONES.choose("clip-vil")
+    with torch.device("meta"):
+        config = backbone.card.config(**backbone.values)
+        model = BACKBONES.load("clip_vil").build(config, device="meta")
+        method = build_method("unipt", model, ("joint",), reduction=2, train_norms="none")
+    side = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    assert side + 5_993_529 == 10_287_034
 
 
 @pytest.mark.parametrize("backbone", DENOMINATORS)

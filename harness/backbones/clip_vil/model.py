@@ -1,0 +1,257 @@
+"""CLIP-ViL behind the Backbone contract: timm's tower, the library's BERT blocks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BertModel
+
+from harness.backbones.base import (
+    AttentionNames,
+    Backbone,
+    BlockStyle,
+    Inputs,
+    StreamSpec,
+    StreamState,
+    Tap,
+    attention_bias,
+)
+from harness.backbones.bert import BertBackboneConfig
+from harness.backbones.bert.model import END, EPSILON, PAD, START, library_config
+from harness.backbones.clip_vil import ClipVilConfig
+from harness.backbones.constants import keep_constants_as_buffers
+from harness.backbones.weights import TOKENIZER_FILE, ByteTokenizer, Tokenizer, build_backbone
+from harness.errors import UserError
+from harness.registry import Config
+
+ANSWERS = 3129  # of VQAv2, the paper's task
+
+
+class GridTower(nn.Module):
+    """A convolutional model whose last grid becomes tokens, with a position for row and column.
+
+    Args:
+        config: model, image size and width D.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ClipVilConfig) -> None:
+        super().__init__()
+        self.size = (config.image_height, config.image_width)
+        self.trunk = _trunk(config.vision)
+        self.projection = nn.Linear(self.trunk.num_features, config.width)
+        self.norm = nn.LayerNorm(config.width, eps=EPSILON)
+        self.rows = nn.Embedding(config.grid_slots, config.width)
+        self.columns = nn.Embedding(config.grid_slots, config.width)
+        mean, std = (self.trunk.pretrained_cfg[key] for key in ("mean", "std"))
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Map pixels [B, 3, H, W] in [0, 255] to tokens [B, rows x columns, D]."""
+        resized = F.interpolate(pixels.float(), self.size, mode="bilinear", antialias=True)
+        grid = self.trunk.forward_features((resized / 255 - self.mean) / self.std)  # [B, C, h, w]
+        rows, columns = (self._positions(n, grid.device) for n in grid.shape[2:])
+        places = self.rows(rows)[:, None] + self.columns(columns)[None]  # [h, w, D]
+        tokens = self.projection(grid.permute(0, 2, 3, 1)) + places
+        return self.norm(tokens).flatten(1, 2)
+
+    def _positions(self, count: int, device: torch.device) -> Tensor:
+        slots = self.rows.num_embeddings
+        if count > slots:
+            raise UserError(
+                f"image_height={self.size[0]}, image_width={self.size[1]}: a grid side of {count} "
+                f"tokens needs backbone.grid_slots of {count} at least; it is {slots}."
+            )
+        return torch.arange(count, device=device)
+
+
+class ClipVil(Backbone):
+    """Image and text, which have no blocks of their own, and the joint blocks over both.
+
+    The joint tokens are the text's, [CLS] first, then the image's. Nothing is adapted beside the
+    tower: side networks run beside the joint blocks alone.
+
+    Args:
+        config: its sizes.
+    """
+
+    config_class = ClipVilConfig
+
+    def __init__(self, config: ClipVilConfig) -> None:
+        super().__init__()
+        self.config = config
+        style = BlockStyle(norm_first=False, activation="gelu", epsilon=EPSILON)
+        width, heads, ffn = config.width, config.heads, config.ffn_width
+        self.specs = (
+            StreamSpec("image", width, 0, heads, ffn, modality="image"),
+            StreamSpec("text", width, 0, heads, ffn, modality="text"),
+            StreamSpec(
+                "joint", width, config.layers, heads, ffn, sources=("text", "image"), style=style
+            ),
+        )
+        sizes = BertBackboneConfig(
+            width=width,
+            heads=heads,
+            ffn_width=ffn,
+            layers=config.layers,
+            vocabulary=config.vocabulary,
+            dropout=config.dropout,
+        )
+        bert = BertModel(library_config(sizes), add_pooling_layer=False)
+        self.image = GridTower(config)
+        self.text, self.joint = bert.embeddings, bert.encoder
+        keep_constants_as_buffers(self)
+
+    @classmethod
+    def build(
+        cls, config: Config, *, weights: str | None = None, device: str | torch.device = "cpu"
+    ) -> "ClipVil":
+        """Build from a configuration; see ``Backbone.build``."""
+        assert isinstance(config, ClipVilConfig)
+        return build_backbone(lambda: cls(config), config.seed, weights, device)
+
+    def encode(
+        self,
+        stream: str,
+        inputs: Inputs,
+        states: Mapping[str, StreamState],
+        *,
+        taps: bool = False,
+        prompt: Tensor | None = None,  # noqa: ARG002 - no prompt is provided
+        cache: Any = None,  # noqa: ARG002 - no stream writes text
+    ) -> StreamState:
+        """Encode ``image`` (``pixels``), ``text`` (``input_ids``) or ``joint``."""
+        if stream == "image":
+            hidden, mask = self.image(inputs["pixels"]), None
+        elif stream == "text":
+            hidden, mask = self.text(inputs["input_ids"]), inputs["attention_mask"].bool()
+        else:
+            text, image = states["text"], states["image"]
+            hidden = torch.cat([text.output, image.output], dim=1)
+            mask = _joint_mask(text, image)
+        kept = [hidden] if taps else []
+        if stream == "joint":
+            bias = attention_bias(mask, hidden.dtype)
+            for block in self.joint.layer:
+                hidden = block(hidden, bias)
+                if taps:
+                    kept.append(hidden)
+        return StreamState(
+            output=hidden,
+            mask=mask,
+            salient=hidden[:, 0],
+            taps=tuple(Tap(value, mask=mask) for value in kept),
+        )
+
+    def run_late(
+        self,
+        stream: str,
+        hidden: Tensor,
+        mask: Tensor | None,
+        *,
+        memory: Tensor | None = None,  # noqa: ARG002 - no stream reads another across
+        memory_mask: Tensor | None = None,  # noqa: ARG002
+        cache: Any = None,  # noqa: ARG002
+    ) -> Tensor:
+        """Run the last joint block alone; see ``Backbone.run_late``."""
+        if stream != "joint":
+            raise UserError(f"Stream '{stream}' of clip_vil has no blocks, so none is the last.")
+        return self.joint.layer[-1](hidden, attention_bias(mask, hidden.dtype))
+
+    def select_salient(self, stream: str, output: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG002
+        """Return the first token [B, D]: [CLS], or the image's upper left corner."""
+        return output[:, 0]
+
+    def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
+        """Return the functions from images and texts to inputs; see ``Backbone.processors``."""
+        return {"image": _process_images, "text": self._process_texts}
+
+    def blocks(self, stream: str) -> Sequence[str]:
+        """Return the module names of the joint blocks, in order; none elsewhere."""
+        return [f"joint.layer.{i}" for i in range(self.spec(stream).depth)]
+
+    def sublayers(self, stream: str) -> Sequence[str]:
+        """Return the attention and feed-forward outputs of every block, in order."""
+        parts = ("attention.output.dense", "output.dense")
+        return [f"{block}.{part}" for block in self.blocks(stream) for part in parts]
+
+    def attentions(self, stream: str) -> Sequence[AttentionNames]:
+        """Return the projections of every block's attention."""
+        parts = (*(f"self.{name}" for name in ("query", "key", "value")), "output.dense")
+        return [
+            AttentionNames(*(f"{block}.attention.{part}" for part in parts))
+            for block in self.blocks(stream)
+        ]
+
+    def norms(self, stream: str) -> Sequence[str]:
+        """Return the module names of a stream's layer norms."""
+        return [
+            f"{stream}.{name}"
+            for name, module in self.get_submodule(stream).named_modules()
+            if isinstance(module, nn.LayerNorm)
+        ]
+
+    def embedding_of(self, stream: str) -> str:  # noqa: ARG002 - one stream reads text
+        """Return the name of the word embedding."""
+        return "text.word_embeddings"
+
+    def quantizable(self) -> Sequence[str]:
+        """Return the word embedding and all linear layers; convolutions stay as they are."""
+        linear = [name for name, module in self.named_modules() if isinstance(module, nn.Linear)]
+        return ["text.word_embeddings", *linear]
+
+    def paper_head(self) -> nn.Module:
+        """Return the answer head of VQAv2: d to 2 d, GELU and norm, to 3,129 answers."""
+        width = self.config.width
+        return nn.Sequential(
+            nn.Linear(width, 2 * width),
+            nn.GELU(),
+            nn.LayerNorm(2 * width),
+            nn.Linear(2 * width, ANSWERS),
+        )
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer | ByteTokenizer:
+        if self.weights_path is None:
+            return ByteTokenizer(self.config.vocabulary, PAD, END, START)
+        return Tokenizer(self.weights_path.parent / TOKENIZER_FILE, PAD)
+
+    def _process_texts(self, texts: Sequence[str]) -> Inputs:
+        encoded = self._tokenizer(texts, self.config.max_tokens)
+        return {"input_ids": encoded["ids"], "attention_mask": encoded["mask"]}
+
+
+def _trunk(name: str) -> Any:
+    """Return a convolutional model of timm without what follows its last grid.
+
+    Raises:
+        UserError: timm has no such model, or its features are no grid.
+    """
+    if not timm.is_model(name):
+        similar = ", ".join(timm.list_models(f"*{name[:8]}*")[:3]) or "resnet50x4_clip"
+        raise UserError(f"backbone.vision={name}: timm has no such model; it has {similar} ...")
+    model = timm.create_model(name, num_classes=0, global_pool="")
+    for part in ("head", "classifier", "fc"):
+        if hasattr(model, part):
+            setattr(model, part, nn.Identity())
+    return model
+
+
+def _process_images(images: np.ndarray) -> Inputs:
+    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    return {"pixels": pixels.contiguous()}
+
+
+def _joint_mask(text: StreamState, image: StreamState) -> Tensor:
+    """Join the mask [B, T] of the text with the image's [B, I], whose tokens are all real."""
+    assert text.mask is not None
+    real = torch.ones(image.output.shape[:2], dtype=torch.bool, device=image.output.device)
+    return torch.cat([text.mask, real], dim=1)
