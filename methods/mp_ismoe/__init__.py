@@ -19,6 +19,11 @@ class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
         description="the side network that the experts join: in place of UniPT's projection, "
         "behind the sum of SHERL's tiers, or in place of every LST block's feed-forward network",
     )
+    mixture: bool = Field(
+        True,
+        description="whether experts take their place; false leaves the host's own layer there, "
+        "so that the low-bit backbone alone is seen (GNP-IQ)",
+    )
     placement: Literal["aggregate", "per_tap", "per_tap_shared", "upsampled"] = Field(
         "aggregate",
         description="where UniPT holds experts: in place of its projection; behind every meeting, "
@@ -36,6 +41,11 @@ class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
             raise ValueError(
                 f"placement={self.placement} is of host=unipt; host={self.host} has one place for "
                 f"its experts, so leave placement=aggregate"
+            )
+        if not self.mixture and self.placement != "aggregate":
+            raise ValueError(
+                f"mixture=false has no experts to stand at placement={self.placement}; "
+                f"leave placement=aggregate"
             )
         return self
 
@@ -66,6 +76,8 @@ CARD = MethodCard(
             "router_weight": "resoftmax",
             "correlation_norm": "dot",
         },
+        "gnp_iq": {"mixture": False},
+        "ismoe": {"bits": None, "embedding_bits": None, "noise": "none"},
         "no_noise": {"noise": "none"},
         "no_correlation": {"correlation": "off"},
         "one_expert": {"experts": 1, "top_k": 1},

@@ -19,7 +19,7 @@ from methods.quantization.modules import mean_mse, quantize_modules
 from methods.quantization.requantize import Requantizer
 from methods.sherl.network import SherlNetwork
 from methods.side.config import SideConfig
-from methods.side.layers import MixerFactory
+from methods.side.layers import MixerFactory, feed_forward
 from methods.side.method import NetworkMethod
 from methods.side.network import Network
 from methods.side.salient import SalientRule
@@ -66,7 +66,7 @@ class MpIsmoe(NetworkMethod):
         super().__init__(config, backbone, reads)
         assert isinstance(config, MpIsmoeConfig)
         self.config = config
-        names = backbone.quantizable()
+        names = backbone.quantizable() if config.quantizes else ()
         masters = _masters(backbone, names)
         self.quantized = quantize_modules(backbone, names, config)
         self.requantizer = None
@@ -81,11 +81,11 @@ class MpIsmoe(NetworkMethod):
         assert isinstance(config, MpIsmoeConfig)
         salient = SalientRule(config.salient_layer, config.salient_token)
         if config.host == "sherl":
-            mixer = partial(_normed_experts, config)
+            mixer = partial(_normed_experts, config) if config.mixture else None
             return SherlNetwork(config, self.backbone, self.reads, mixer, salient)
         ending = self.ending(config)
         if config.host == "lst":
-            experts = _experts(config, True)
+            experts = _experts(config, True) if config.mixture else feed_forward
             return ladder_network(config, self.specs, self.reads, ending, experts, salient)
         parts = _parallel_parts(config)
         return parallel_network(config, self.specs, self.reads, parts, ending, salient)
@@ -178,6 +178,8 @@ def _normed_experts(config: MpIsmoeConfig, spec: StreamSpec, width: int) -> Expe
 def _parallel_parts(config: MpIsmoeConfig) -> ParallelParts:
     """Return where a parallel side network holds its experts."""
 
+    if not config.mixture:
+        return ParallelParts(linear_projection)
     normed = partial(_normed_experts, config)
     if config.placement == "aggregate":
         return ParallelParts(normed)

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.registry import Config
 
@@ -30,7 +30,9 @@ class QuantizationConfig(Config):
     A method's configuration derives from this class, so that every field is a field of it.
     """
 
-    bits: Bits = Field(8, description="bits of a weight's code: 2, 3, 4 or 8")
+    bits: Bits | None = Field(
+        8, description="bits of a weight's code: 2, 3, 4 or 8; null keeps linear layers fp32"
+    )
     embedding_bits: Bits | None = Field(
         8, description="bits of embeddings and their tied heads; null keeps them fp32"
     )
@@ -89,6 +91,24 @@ class QuantizationConfig(Config):
     calibration_rows: int = Field(
         256, ge=2, description="training rows that measure output errors: half fit, half score"
     )
+
+    @model_validator(mode="after")
+    def _check_bits(self) -> "QuantizationConfig":
+        asked = {"noise": "none", "clip": "none", "init": "rtn", "bias_correction": False}
+        wrong = [
+            f"{name}={getattr(self, name)}" for name, v in asked.items() if getattr(self, name) != v
+        ]
+        if not self.quantizes and wrong:
+            raise ValueError(
+                f"bits=null and embedding_bits=null leave nothing to quantise, but "
+                f"{', '.join(wrong)} asks for it; set noise=none and leave the others"
+            )
+        return self
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether any weight becomes low-bit."""
+        return self.bits is not None or self.embedding_bits is not None
 
     @property
     def needs_calibration(self) -> bool:

@@ -122,6 +122,38 @@ def test_placements_of_experts_in_a_parallel_network(placement, mixtures_of_thre
     assert len(method.statistics()["expert_load"]) == mixtures_of_three_streams
 
 
+@pytest.mark.parametrize("host", ["unipt", "lst", "sherl"])
+def test_gnp_iq_alone_is_the_host_on_a_low_bit_backbone(host):
+    method = build_method("mp_ismoe@gnp_iq", host=host)
+    plain = build_method(host, reduction=method.config.reduction)
+    assert not mixtures(method.network)
+    assert shapes(method.network) == shapes(plain.network)
+    assert {type(m) for m in method.quantized.values()} == {QuantizedLinear, QuantizedEmbedding}
+    model = ProbedModel(method)
+    context = TinyContext(model, tiny_inputs(method.backbone), epochs=2)
+    method.on_epoch_start(context, 1)
+    assert set(method.statistics()) == {"quantization_mse"}
+    assert method.quality()["dead_experts"] == 0
+
+
+def test_ismoe_alone_leaves_the_backbone_as_it_is():
+    method = build_method("mp_ismoe@ismoe")
+    untouched = TinyBackbone.build(TinyConfig(width=32, heads=4)).state_dict()
+    found = method.backbone.state_dict()
+    assert found.keys() == untouched.keys()
+    assert all(torch.equal(found[name], untouched[name]) for name in found)
+    model = ProbedModel(method)
+    context = TinyContext(model, tiny_inputs(method.backbone), epochs=2)
+    method.on_fit_start(context)
+    method.on_epoch_start(context, 1)
+    assert len(mixtures(method.network)) == 3
+    assert method.quality()["quantization_mse"] == 0
+
+
+def shapes(network: nn.Module) -> list[torch.Size]:
+    return [p.shape for p in network.parameters()]
+
+
 def test_parts_count_experts_apart():
     method = build_method("mp_ismoe")
     experts = {id(p) for m in method.modules() if isinstance(m, ISMoE) for p in m.parameters()}
@@ -181,6 +213,9 @@ def test_all_settings_are_on_one_level():
         {"experts": 2, "top_k": 3},
         {"sample_percent": 101},
         {"host": "lst", "placement": "per_tap"},
+        {"mixture": False, "placement": "per_tap"},
+        {"bits": None, "embedding_bits": None},
+        {"bits": None, "embedding_bits": None, "noise": "none", "init": "gptq"},
     ],
 )
 def test_impossible_settings_are_refused(settings):
