@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from harness.adaptation import save_adaptation
 from harness.checkpoint import load_tensors, save_tensors
 from harness.config import RunConfig
 from harness.context import Context
@@ -216,9 +217,9 @@ def _finish(current: Outcome, task: Task, folder: Path, output: Path, progress: 
     rows = task.describe(predictions, trainer.examples.split("test"))
     lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
     files = {"predictions": write_atomic(folder / "predictions.jsonl", lines.encode())}
-    adaptation = folder / "adaptation.safetensors"
-    save_tensors(adaptation, trainer.state.best_tensors, {"config": current.config.resolved()})
-    files["adaptation"] = adaptation
+    files["adaptation"] = save_adaptation(
+        folder / "adaptation", current.config, built.weights_hash, trainer.state.best_tensors
+    )
     if current.report:
         content = json.dumps(current.report.timeline_json()).encode()
         files["timeline"] = write_atomic(folder / "timeline.json", content)

@@ -47,7 +47,7 @@ def run_table(record: Record) -> RenderableType:
     table.add_column(style="dim")
     for section in (_status(record), _scores(record), _params(record), _memory(record)):
         _add_section(table, section)
-    for section in (_time(record), _labels(record)):
+    for section in (_time(record), _files(record), _labels(record)):
         _add_section(table, section)
     return table
 
@@ -188,6 +188,14 @@ def _time(record: Record) -> list[Line]:
         ("inference", f"{time.inference_ms_per_example:.2f} ms", "per example"),
         ("whole run", f"{time.total_seconds:.1f} s", ""),
     ]
+
+
+def _files(record: Record) -> list[Line]:
+    adaptation = record.artifacts.get("adaptation")
+    if adaptation is None:
+        return []
+    size = f"{gib(adaptation.bytes)} GiB"
+    return [("saved adaptation", size, "trained tensors and the quantiser's state")]
 
 
 def _place(row: Row) -> tuple[str, str, str]:
