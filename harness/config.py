@@ -5,7 +5,7 @@ defaults, the task's recipe, presets, the configuration file, flags. All problem
 together. This module imports no torch.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -23,6 +23,7 @@ from harness.cards import (
     TaskCard,
     published_setting,
 )
+from harness.compatibility import incompatibilities, nothing_to_recompute
 from harness.errors import ConfigError, UserError, did_you_mean
 from harness.registry import Choice, Config, Registry
 
@@ -48,6 +49,9 @@ class TrainConfig(Config):
         "device computes it natively.",
     )
     grad_accum: int = Field(1, ge=1, description="Micro-batches that make up one batch.")
+    grad_checkpoint: bool = Field(
+        False, description="Run the backbone's blocks again in the backward pass, to save memory."
+    )
     threads: int = Field(2, ge=1, description="CPU threads of one run; part of its identity.")
 
 
@@ -124,6 +128,7 @@ class RunRequest:
     seed: int = 0
     device: str = "auto"
     amp: str | None = None
+    grad_checkpoint: bool | None = None
     limit: int | None = None
 
 
@@ -149,6 +154,8 @@ def resolve(request: RunRequest) -> RunConfig:
     for section, config in _section_classes(method, task, backbone):
         sections[section] = _validate(section, config, values[section], problems)
     problems += incompatibilities(method, task, backbone)
+    recomputes = sections["train"] is not None and sections["train"].grad_checkpoint
+    problems += nothing_to_recompute(method, recomputes)
     problems += _scalar_problems(request)
     if problems or not (method and task and backbone and dataset and recipe):
         raise ConfigError(problems)
@@ -243,8 +250,8 @@ def _layer(
     if request.config_file:
         _apply(values, _read_file(request.config_file, problems), problems)
     _apply(values, _read_overrides(request.overrides, problems), problems)
-    if request.amp is not None:
-        values["train"]["amp"] = request.amp
+    typed = {"amp": request.amp, "grad_checkpoint": request.grad_checkpoint}
+    values["train"].update({name: value for name, value in typed.items() if value is not None})
     return values
 
 
@@ -259,7 +266,7 @@ def method_values(
         return setting.values
     problems.append(
         f"Method '{method.card.name}' has no published setting for backbone '{backbone.label}'; "
-        f"it has one for {_join(list(method.card.published))}."
+        f"it has one for {', '.join(method.card.published) or 'nothing'}."
     )
     return {}
 
@@ -360,35 +367,6 @@ def _sentence(
     choices = get_args(info.annotation) if info and item["type"] == "literal_error" else ()
     hint = did_you_mean(str(typed), map(str, choices)) if choices else ""
     return f"{section}.{field}={typed}: {message.rstrip('.')}.{hint}"
-
-
-def incompatibilities(
-    method: Choice[MethodCard] | None,
-    task: Choice[TaskCard] | None,
-    backbone: Choice[BackboneCard] | None,
-) -> Iterator[str]:
-    """Yield why a method or task cannot go with a backbone, before anything is loaded."""
-    if backbone is None:
-        return
-    name = backbone.label
-    if method:
-        missing = sorted(method.card.requires - backbone.card.provides)
-        if missing:
-            yield (
-                f"Method '{method.card.name}' needs {_join(missing)}, which backbone '{name}' "
-                f"does not provide (it provides {_join(sorted(backbone.card.provides))})."
-            )
-    if task:
-        unread = [m for m in task.card.modalities if m not in backbone.card.modalities]
-        if unread:
-            yield (
-                f"Task '{task.card.name}' needs a backbone that reads {_join(unread)}; '{name}' "
-                f"reads {_join(list(backbone.card.modalities))}."
-            )
-
-
-def _join(names: Sequence[str]) -> str:
-    return ", ".join(names) or "nothing"
 
 
 def _scalar_problems(request: RunRequest) -> Iterator[str]:

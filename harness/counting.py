@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from harness.cards import BACKBONES, METHODS, PUBLISHED, published_setting
-from harness.config import incompatibilities, method_values
+from harness.compatibility import incompatibilities
+from harness.config import method_values
 from harness.errors import ConfigError
 from harness.model import AdaptedModel, Built, count
 from harness.record import Params

@@ -9,6 +9,7 @@ from harness.backbones.base import Backbone, Inputs
 from harness.cards import BACKBONES, METHODS, TASKS
 from harness.config import RunConfig
 from harness.errors import UserError
+from harness.recompute import recompute_blocks
 from harness.record import Params
 from methods.base import Method, SideMethod, States
 from tasks.base import Task
@@ -94,6 +95,8 @@ def build_model(config: RunConfig, task: Task, device: torch.device) -> Built:
     method = METHODS.load(config.method.name)(
         config.method.config, backbone, task.reads(backbone)
     ).to(device)
+    if config.train.grad_checkpoint:
+        recompute_blocks(backbone)
     return Built(AdaptedModel(method, head), size, weights_hash)
 
 

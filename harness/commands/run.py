@@ -48,6 +48,10 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:INDEX.")] = "auto",
     amp: Annotated[str | None, typer.Option(help="off, bf16 or auto.")] = None,
+    grad_checkpoint: Annotated[
+        bool | None,
+        typer.Option("--grad-checkpoint", help="Run blocks again in the backward pass."),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(help="Rows of each split; the run is marked as limited.")
     ] = None,
@@ -83,6 +87,7 @@ def run(
                 seed=one,
                 device=device,
                 amp=amp,
+                grad_checkpoint=grad_checkpoint,
                 limit=limit,
             )
         )

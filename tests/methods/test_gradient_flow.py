@@ -8,7 +8,7 @@ import torch
 
 from harness.backbones.base import Backbone
 from harness.cards import BACKBONES, METHODS
-from harness.config import incompatibilities
+from harness.compatibility import incompatibilities
 from harness.memory.regions import current_region
 from harness.testing.backbones import SMALL_BACKBONES
 from harness.testing.methods import ProbedModel, build_method

@@ -1,0 +1,44 @@
+"""What goes with what: said before anything is loaded."""
+
+from collections.abc import Iterator, Sequence
+
+from harness.cards import BackboneCard, MethodCard, TaskCard
+from harness.registry import Choice
+
+
+def incompatibilities(
+    method: Choice[MethodCard] | None,
+    task: Choice[TaskCard] | None,
+    backbone: Choice[BackboneCard] | None,
+) -> Iterator[str]:
+    """Yield why a method or task cannot go with a backbone, before anything is loaded."""
+    if backbone is None:
+        return
+    name = backbone.label
+    if method:
+        missing = sorted(method.card.requires - backbone.card.provides)
+        if missing:
+            yield (
+                f"Method '{method.card.name}' needs {_join(missing)}, which backbone '{name}' "
+                f"does not provide (it provides {_join(sorted(backbone.card.provides))})."
+            )
+    if task:
+        unread = [m for m in task.card.modalities if m not in backbone.card.modalities]
+        if unread:
+            yield (
+                f"Task '{task.card.name}' needs a backbone that reads {_join(unread)}; '{name}' "
+                f"reads {_join(list(backbone.card.modalities))}."
+            )
+
+
+def nothing_to_recompute(method: Choice[MethodCard] | None, grad_checkpoint: bool) -> Iterator[str]:
+    """Yield why gradient checkpointing is of no use to a method."""
+    if method and grad_checkpoint and not method.card.backbone_gradients:
+        yield (
+            f"train.grad_checkpoint=true: no backward pass of method '{method.card.name}' runs "
+            f"through the backbone's blocks, so nothing is saved there; leave it out."
+        )
+
+
+def _join(names: Sequence[str]) -> str:
+    return ", ".join(names) or "nothing"

@@ -1,0 +1,90 @@
+"""Gradient checkpointing changes memory and nothing else."""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.backbones.base import Backbone
+from harness.cards import BACKBONES
+from harness.config import RunRequest, resolve
+from harness.errors import ConfigError
+from harness.recompute import recompute_blocks
+from harness.run import RunOptions, run
+from harness.testing.backbones import SMALL_BACKBONES
+from harness.testing.methods import ProbedModel, build_method
+
+TEXTS = ["is there a red circle?", "no"]
+
+
+def inputs_of(backbone: Backbone) -> dict[str, torch.Tensor]:
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8).numpy()
+    raw = {"image": images, "text": TEXTS, "target": TEXTS}
+    return {
+        k: v for m, process in backbone.processors().items() for k, v in process(raw[m]).items()
+    }
+
+
+@pytest.mark.parametrize("name", BACKBONES.names())
+@pytest.mark.parametrize("method", ["full", "lora", "adapter"])
+def test_gradients_are_the_same_and_less_is_saved(name, method):
+    config = BACKBONES.card(name).config(**SMALL_BACKBONES[name])
+    backbone = BACKBONES.load(name).build(config, weights="random")
+    plain = ProbedModel(build_method(method, backbone, backbone.paper_reads))
+    saving = copy.deepcopy(plain)
+    recompute_blocks(saving.method.backbone)
+    inputs = inputs_of(backbone)
+    saved = [_saved_numbers(model, inputs) for model in (plain, saving)]
+    assert saved[1] < saved[0]
+    gradients = [{n: p.grad for n, p in m.named_parameters()} for m in (plain, saving)]
+    assert gradients[0].keys() == gradients[1].keys()
+    for parameter, gradient in gradients[0].items():
+        other = gradients[1][parameter]
+        assert (gradient is None) == (other is None)
+        assert gradient is None or torch.allclose(gradient, other, atol=1e-6)
+
+
+def _saved_numbers(model: ProbedModel, inputs) -> int:
+    """Return how many numbers autograd holds after the forward pass."""
+    held: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        held[tensor.untyped_storage()._cdata] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    torch.manual_seed(0)  # of LoRA's dropout
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = model.loss(inputs)
+    total = sum(held.values())
+    loss.backward()
+    return total
+
+
+def test_a_run_needs_less_memory_and_learns_the_same(tmp_path: Path):
+    records = [
+        run(
+            resolve(
+                RunRequest(
+                    method="full",
+                    task="vqa",
+                    limit=64,
+                    grad_checkpoint=checkpoint,
+                    overrides=("train.epochs=1", "train.batch_size=32"),
+                )
+            ),
+            RunOptions(output=tmp_path, tracking_uri="off", verbosity=-1),
+        )
+        for checkpoint in (None, True)
+    ]
+    peaks = [record.memory.train_peak_bytes for record in records]
+    assert peaks[1] < 0.8 * peaks[0]
+    predicted = records[1].memory.predicted_train_peak_bytes
+    assert 0 <= peaks[1] - predicted <= 0.005 * peaks[1]
+    losses = [record.history[0].loss for record in records]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_a_method_without_backbone_gradients_is_told_so():
+    with pytest.raises(ConfigError, match="no backward pass of method 'lst'"):
+        resolve(RunRequest(method="lst", task="vqa", grad_checkpoint=True))
