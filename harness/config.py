@@ -5,10 +5,10 @@ defaults, the task's recipe, presets, the configuration file, flags. All problem
 together. This module imports no torch.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError
@@ -349,24 +349,41 @@ def _validate(
     try:
         return config(**values)
     except ValidationError as error:
-        problems += [_sentence(section, config, values, item) for item in error.errors()]
+        by_field: dict[str, list[Mapping[str, Any]]] = {}
+        for item in error.errors():
+            by_field.setdefault(str(next(iter(item["loc"]), "")), []).append(item)
+        problems += [
+            _sentence(section, config, values, field, items) for field, items in by_field.items()
+        ]
         return None
 
 
 def _sentence(
-    section: str, config: type[Config], values: Mapping[str, Any], item: Mapping[str, Any]
+    section: str,
+    config: type[Config],
+    values: Mapping[str, Any],
+    field: str,
+    items: Sequence[Mapping[str, Any]],
 ) -> str:
-    field = ".".join(str(part) for part in item["loc"])
-    if item["type"] == "extra_forbidden":
+    """Say what is wrong with one field; a union's members each have an item of their own."""
+    if items[0]["type"] == "extra_forbidden":
         return f"Unknown field '{section}.{field}'.{did_you_mean(field, config.model_fields)}"
-    message = item["msg"].removeprefix("Value error, ")
+    messages = [item["msg"].removeprefix("Value error, ").rstrip(".") for item in items]
     if not field:
-        return f"{section}: {message.rstrip('.')}."
-    typed = values.get(str(item["loc"][0]), item["input"])
-    info = config.model_fields.get(str(item["loc"][0]))
-    choices = get_args(info.annotation) if info and item["type"] == "literal_error" else ()
-    hint = did_you_mean(str(typed), map(str, choices)) if choices else ""
-    return f"{section}.{field}={typed}: {message.rstrip('.')}.{hint}"
+        return f"{section}: {', '.join(messages)}."
+    typed = values.get(field, items[0]["input"])
+    info = config.model_fields.get(field)
+    literal = any(item["type"] == "literal_error" for item in items)
+    choices = _choices(info.annotation) if info and literal else []
+    hint = did_you_mean(str(typed), choices) if choices else ""
+    return f"{section}.{field}={typed}: {', or '.join(dict.fromkeys(messages))}.{hint}"
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Return the values that a Literal lists, alone or in a union."""
+    if get_origin(annotation) is Literal:
+        return [str(value) for value in get_args(annotation)]
+    return [choice for part in get_args(annotation) for choice in _choices(part)]
 
 
 def _scalar_problems(request: RunRequest) -> Iterator[str]:
