@@ -202,3 +202,10 @@ class ByteTokenizer:
             "ids": torch.tensor([row + [self.pad] * (width - len(row)) for row in rows]),
             "mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
         }
+
+
+def tokenizer_of(backbone: Backbone, without_weights: ByteTokenizer) -> Tokenizer | ByteTokenizer:
+    """Return the tokenizer beside a backbone's weights, or ``without_weights`` for random ones."""
+    if backbone.weights_path is None:
+        return without_weights
+    return Tokenizer(backbone.weights_path.parent / TOKENIZER_FILE, without_weights.pad)

@@ -21,7 +21,9 @@ from harness.commands.common import (
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from harness.config import RunConfig
     from harness.record import Record
+    from harness.run import RunOptions
 
 EXAMPLES = examples(
     "harness run --method mp_ismoe --task vqa",
@@ -94,10 +96,22 @@ def run(
         for one in chosen_seeds(seed, seeds)
     ]
     from harness.run import RunOptions
+
+    options = RunOptions(output, tracking_uri, -1 if quiet else verbose)
+    records = _run_and_show(configs, options, as_json)
+    if as_json:
+        documents = [record.model_dump(mode="json", by_alias=True) for record in records]
+        print_json(documents if seeds else documents[0])
+    return exit_code(records)
+
+
+def _run_and_show(
+    configs: Sequence["RunConfig"], options: "RunOptions", as_json: bool
+) -> list["Record"]:
+    """Run one after the other; show each table, and the comparison, unless JSON is wanted."""
     from harness.run import run as run_one
     from reports.tables import comparison_table, run_table
 
-    options = RunOptions(output, tracking_uri, -1 if quiet else verbose)
     records: list[Record] = []
     for resolved in configs:
         records.append(run_one(resolved, options))
@@ -105,12 +119,9 @@ def run(
             stdout_console().print(run_table(records[-1]))
         if records[-1].status == "cancelled":
             break
-    if as_json:
-        documents = [record.model_dump(mode="json", by_alias=True) for record in records]
-        print_json(documents if seeds else documents[0])
-    elif len(records) > 1:
+    if not as_json and len(records) > 1:
         stdout_console().print(comparison_table(records))
-    return exit_code(records)
+    return records
 
 
 def refuse_lists(option: str, text: str) -> None:

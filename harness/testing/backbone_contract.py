@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from harness.backbones.base import Backbone, StreamState
 from harness.cards import BACKBONES, BackboneCard
 from harness.registry import Config
+from harness.testing.backbones import random_inputs
 from harness.testing.cards import check_card
 
 TEXTS = ("is there a red circle?", "no", "what shape is left of the blue square?")
@@ -47,16 +47,7 @@ class BackboneContract:
 
     def inputs(self, backbone: Backbone) -> dict[str, Tensor]:
         """Return one row a text, with random images."""
-        shape = (len(TEXTS), self.image_size, self.image_size, 3)
-        raw = {
-            "image": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8),
-            "text": list(TEXTS),
-            "target": list(TEXTS),
-        }
-        inputs: dict[str, Tensor] = {}
-        for modality, process in backbone.processors().items():
-            inputs.update(process(raw[modality]))
-        return inputs
+        return random_inputs(backbone, TEXTS, self.image_size)
 
     def encode(
         self, backbone: Backbone, inputs: dict[str, Tensor], *, taps: bool = True

@@ -18,7 +18,7 @@ from harness.backbones.base import (
     Tap,
     prepend,
 )
-from harness.cards import BackboneCard
+from harness.cards import BACKBONES, BackboneCard
 from harness.errors import UserError
 from harness.registry import Config
 
@@ -343,3 +343,27 @@ def tiny_inputs(
     images = generator.integers(0, 256, (len(texts), size, size, 3), dtype=np.uint8)
     process = backbone.processors()
     return {**process["image"](images), **process["text"](list(texts))}
+
+
+def small_backbone(name: str) -> Backbone:
+    """Build a registered backbone small, with random weights."""
+    config = BACKBONES.card(name).config(**SMALL_BACKBONES[name])
+    backbone = BACKBONES.load(name).build(config, weights="random")
+    assert isinstance(backbone, Backbone)
+    return backbone
+
+
+def random_inputs(
+    backbone: Backbone, texts: Sequence[str], image_size: int = 64
+) -> dict[str, Tensor]:
+    """Return one row a text, the text as target too, with random images."""
+    shape = (len(texts), image_size, image_size, 3)
+    raw = {
+        "image": np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8),
+        "text": list(texts),
+        "target": list(texts),
+    }
+    inputs: dict[str, Tensor] = {}
+    for modality, process in backbone.processors().items():
+        inputs.update(process(raw[modality]))
+    return inputs

@@ -1,6 +1,7 @@
 """Input statistics of quantised linear layers, measured on two disjoint halves of rows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -68,19 +69,35 @@ class LayerStatistics:
 
 
 class _Collector:
-    """A forward hook that splits a layer's examples between the two halves."""
+    """Splits a layer's examples between the two halves."""
 
     def __init__(self, columns: int) -> None:
         self.statistics = LayerStatistics(Moments.zeros(columns), Moments.zeros(columns))
         self._seen = 0
 
-    def __call__(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def add(self, x: Tensor) -> None:
         """Send examples (first axis) in turn to the fit and the score half."""
-        x = inputs[0]
         start = self._seen % 2
         self.statistics.fit.add(x[start::2])
         self.statistics.score.add(x[1 - start :: 2])
         self._seen += x.shape[0]
+
+
+@contextmanager
+def watched_inputs(
+    modules: Mapping[str, nn.Module], see: Callable[[str, Tensor], None]
+) -> Iterator[None]:
+    """Call ``see(name, x)`` with what a module reads, before each of its forward passes."""
+
+    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _module, inputs: see(name, inputs[0])
+
+    handles = [m.register_forward_pre_hook(watch(name)) for name, m in modules.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def collect(
@@ -96,12 +113,7 @@ def collect(
         Statistics by name, of the layers that ``run_forward`` reached with two or more examples.
     """
     collectors = {name: _Collector(m.in_features) for name, m in modules.items()}
-    handles = [m.register_forward_pre_hook(collectors[n]) for n, m in modules.items()]
-    try:
-        with torch.no_grad():
-            run_forward()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with torch.no_grad(), watched_inputs(modules, lambda name, x: collectors[name].add(x)):
+        run_forward()
     found = {name: collector.statistics for name, collector in collectors.items()}
     return {name: statistics for name, statistics in found.items() if statistics.complete}

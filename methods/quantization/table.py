@@ -6,7 +6,7 @@ over layers.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.backbones.base import Backbone
-from methods.quantization.calibration import Moments
+from methods.quantization.calibration import Moments, watched_inputs
 from methods.quantization.config import QuantizationConfig
 from methods.quantization.gptq import gptq_codes
 from methods.quantization.grid import (
@@ -162,16 +162,8 @@ def _moments(
 ) -> dict[str, Moments]:
     """Run texts one by one, so that no padding is measured, and sum over every layer's inputs."""
     moments = {name: Moments.zeros(linear.in_features) for name, linear in linears.items()}
-
-    def watch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
-        return lambda _module, inputs: moments[name].add(inputs[0])
-
-    handles = [m.register_forward_pre_hook(watch(name)) for name, m in linears.items()]
     process, stream = backbone.processors()["text"], backbone.specs[0].name
-    try:
+    with watched_inputs(linears, lambda name, x: moments[name].add(x)):
         for text in texts:
             backbone.encode(stream, process([text]), {})
-    finally:
-        for handle in handles:
-            handle.remove()
     return moments

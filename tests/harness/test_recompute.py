@@ -6,35 +6,25 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.backbones.base import Backbone
 from harness.cards import BACKBONES
 from harness.config import RunRequest, resolve
 from harness.errors import ConfigError
 from harness.recompute import recompute_blocks
 from harness.run import RunOptions, run
-from harness.testing.backbones import SMALL_BACKBONES
+from harness.testing.backbones import random_inputs, small_backbone
 from harness.testing.methods import ProbedModel, build_method
 
 TEXTS = ["is there a red circle?", "no"]
 
 
-def inputs_of(backbone: Backbone) -> dict[str, torch.Tensor]:
-    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8).numpy()
-    raw = {"image": images, "text": TEXTS, "target": TEXTS}
-    return {
-        k: v for m, process in backbone.processors().items() for k, v in process(raw[m]).items()
-    }
-
-
 @pytest.mark.parametrize("name", BACKBONES.names())
 @pytest.mark.parametrize("method", ["full", "lora", "adapter"])
 def test_gradients_are_the_same_and_less_is_saved(name, method):
-    config = BACKBONES.card(name).config(**SMALL_BACKBONES[name])
-    backbone = BACKBONES.load(name).build(config, weights="random")
+    backbone = small_backbone(name)
     plain = ProbedModel(build_method(method, backbone, backbone.paper_reads))
     saving = copy.deepcopy(plain)
     recompute_blocks(saving.method.backbone)
-    inputs = inputs_of(backbone)
+    inputs = random_inputs(backbone, TEXTS)
     saved = [_saved_numbers(model, inputs) for model in (plain, saving)]
     assert saved[1] < saved[0]
     gradients = [{n: p.grad for n, p in m.named_parameters()} for m in (plain, saving)]

@@ -2,15 +2,13 @@
 
 from collections import Counter
 
-import numpy as np
 import pytest
 import torch
 
-from harness.backbones.base import Backbone
 from harness.cards import BACKBONES, METHODS
 from harness.compatibility import incompatibilities
 from harness.memory.regions import current_region
-from harness.testing.backbones import SMALL_BACKBONES
+from harness.testing.backbones import random_inputs, small_backbone
 from harness.testing.methods import ProbedModel, build_method
 
 TEXTS = ["is there a red circle?", "no"]
@@ -20,20 +18,6 @@ PAIRS = [
     for method in METHODS.names()
     if not list(incompatibilities(METHODS.choose(method), None, BACKBONES.choose(backbone)))
 ]
-
-
-def small(name: str) -> Backbone:
-    config = BACKBONES.card(name).config(**SMALL_BACKBONES[name])
-    return BACKBONES.load(name).build(config, weights="random")
-
-
-def inputs_of(backbone: Backbone) -> dict[str, torch.Tensor]:
-    images = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    raw = {"image": images, "text": TEXTS, "target": TEXTS}
-    inputs: dict[str, torch.Tensor] = {}
-    for modality, process in backbone.processors().items():
-        inputs.update(process(raw[modality]))
-    return inputs
 
 
 def saved_regions(model: ProbedModel, inputs) -> Counter[str]:
@@ -53,14 +37,14 @@ def saved_regions(model: ProbedModel, inputs) -> Counter[str]:
 @pytest.mark.parametrize(("method", "backbone"), PAIRS)
 def test_gradients_stay_where_the_card_says(method, backbone):
     card = METHODS.card(method)
-    model = small(backbone)
+    model = small_backbone(backbone)
     if method == "prompt" and model.spec(model.paper_reads[0]).sources:
         reads = tuple(s.name for s in model.specs if s.modality == "text")[:1]
     else:
         reads = model.paper_reads
     built = ProbedModel(build_method(method, model, reads))
     built.train()
-    regions = saved_regions(built, inputs_of(model))
+    regions = saved_regions(built, random_inputs(model, TEXTS))
     own = {id(p) for p in model.parameters()}
     trained = [p for p in built.method.parameters() if p.requires_grad]
     if card.family in ("side", "head"):
@@ -77,7 +61,7 @@ def test_gradients_stay_where_the_card_says(method, backbone):
 @pytest.mark.parametrize("backbone", BACKBONES.names())
 def test_a_late_block_lets_gradients_through_and_keeps_none(backbone):
     """SHERL: only the last block of a stream that is read is in the graph."""
-    model = small(backbone)
+    model = small_backbone(backbone)
     built = ProbedModel(build_method("sherl", model, model.paper_reads, reduction=4))
     entered = Counter()
     for spec in model.specs:
@@ -87,7 +71,7 @@ def test_a_late_block_lets_gradients_through_and_keeps_none(backbone):
                     [name] if _first(output).requires_grad else []
                 )
             )
-    built.loss(inputs_of(model)).backward()
+    built.loss(random_inputs(model, TEXTS)).backward()
     assert set(entered) == {model.blocks(name)[-1] for name in model.paper_reads}
 
 

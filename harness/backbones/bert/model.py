@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from harness.backbones.base import (
@@ -21,7 +21,8 @@ from harness.backbones.base import (
 )
 from harness.backbones.bert import BertBackboneConfig
 from harness.backbones.constants import keep_constants_as_buffers
-from harness.backbones.weights import TOKENIZER_FILE, ByteTokenizer, Tokenizer, build_backbone
+from harness.backbones.parts import bert_attentions, bert_sublayers, linear_layers
+from harness.backbones.weights import ByteTokenizer, Tokenizer, build_backbone, tokenizer_of
 from harness.registry import Config
 
 EPSILON = 1e-12
@@ -125,16 +126,11 @@ class Bert(Backbone):
 
     def sublayers(self, stream: str) -> Sequence[str]:
         """Return the attention and feed-forward outputs of every block, in order."""
-        parts = ("attention.output.dense", "output.dense")
-        return [f"{block}.{part}" for block in self.blocks(stream) for part in parts]
+        return bert_sublayers(self.blocks(stream))
 
     def attentions(self, stream: str) -> Sequence[AttentionNames]:
         """Return the projections of every block's attention."""
-        parts = (*(f"self.{name}" for name in ("query", "key", "value")), "output.dense")
-        return [
-            AttentionNames(*(f"{block}.attention.{part}" for part in parts))
-            for block in self.blocks(stream)
-        ]
+        return bert_attentions(self.blocks(stream))
 
     def norms(self, stream: str) -> Sequence[str]:
         """Return the module names of the embedding's norm and of every block's two."""
@@ -148,14 +144,11 @@ class Bert(Backbone):
 
     def quantizable(self) -> Sequence[str]:
         """Return the word embedding and all linear layers."""
-        linear = [name for name, module in self.named_modules() if isinstance(module, nn.Linear)]
-        return ["embeddings.word_embeddings", *linear]
+        return ["embeddings.word_embeddings", *linear_layers(self)]
 
     @cached_property
     def _tokenizer(self) -> Tokenizer | ByteTokenizer:
-        if self.weights_path is None:
-            return ByteTokenizer(self.config.vocabulary, PAD, END, START)
-        return Tokenizer(self.weights_path.parent / TOKENIZER_FILE, PAD)
+        return tokenizer_of(self, ByteTokenizer(self.config.vocabulary, PAD, END, START))
 
     def _process_texts(self, texts: Sequence[str]) -> Inputs:
         encoded = self._tokenizer(texts, self.config.max_tokens)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import timm
 import torch
 from torch import Tensor, nn
@@ -25,7 +24,15 @@ from harness.backbones.bert import BertBackboneConfig
 from harness.backbones.bert.model import END, EPSILON, PAD, START, library_config
 from harness.backbones.clip_vil import ClipVilConfig
 from harness.backbones.constants import keep_constants_as_buffers
-from harness.backbones.weights import TOKENIZER_FILE, ByteTokenizer, Tokenizer, build_backbone
+from harness.backbones.parts import (
+    bert_attentions,
+    bert_sublayers,
+    image_inputs,
+    joint_mask,
+    layer_norms,
+    linear_layers,
+)
+from harness.backbones.weights import ByteTokenizer, Tokenizer, build_backbone, tokenizer_of
 from harness.errors import UserError
 from harness.registry import Config
 
@@ -136,7 +143,7 @@ class ClipVil(Backbone):
         else:
             text, image = states["text"], states["image"]
             hidden = torch.cat([text.output, image.output], dim=1)
-            mask = _joint_mask(text, image)
+            mask = joint_mask(text, image)
         kept = [hidden] if taps else []
         if stream == "joint":
             bias = attention_bias(mask, hidden.dtype)
@@ -172,7 +179,7 @@ class ClipVil(Backbone):
 
     def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
         """Return the functions from images and texts to inputs; see ``Backbone.processors``."""
-        return {"image": _process_images, "text": self._process_texts}
+        return {"image": image_inputs, "text": self._process_texts}
 
     def blocks(self, stream: str) -> Sequence[str]:
         """Return the module names of the joint blocks, in order; none elsewhere."""
@@ -180,24 +187,15 @@ class ClipVil(Backbone):
 
     def sublayers(self, stream: str) -> Sequence[str]:
         """Return the attention and feed-forward outputs of every block, in order."""
-        parts = ("attention.output.dense", "output.dense")
-        return [f"{block}.{part}" for block in self.blocks(stream) for part in parts]
+        return bert_sublayers(self.blocks(stream))
 
     def attentions(self, stream: str) -> Sequence[AttentionNames]:
         """Return the projections of every block's attention."""
-        parts = (*(f"self.{name}" for name in ("query", "key", "value")), "output.dense")
-        return [
-            AttentionNames(*(f"{block}.attention.{part}" for part in parts))
-            for block in self.blocks(stream)
-        ]
+        return bert_attentions(self.blocks(stream))
 
     def norms(self, stream: str) -> Sequence[str]:
         """Return the module names of a stream's layer norms."""
-        return [
-            f"{stream}.{name}"
-            for name, module in self.get_submodule(stream).named_modules()
-            if isinstance(module, nn.LayerNorm)
-        ]
+        return layer_norms(self, stream)
 
     def embedding_of(self, stream: str) -> str:  # noqa: ARG002 - one stream reads text
         """Return the name of the word embedding."""
@@ -205,8 +203,7 @@ class ClipVil(Backbone):
 
     def quantizable(self) -> Sequence[str]:
         """Return the word embedding and all linear layers; convolutions stay as they are."""
-        linear = [name for name, module in self.named_modules() if isinstance(module, nn.Linear)]
-        return ["text.word_embeddings", *linear]
+        return ["text.word_embeddings", *linear_layers(self)]
 
     def paper_head(self) -> nn.Module:
         """Return the answer head of VQAv2: d to 2 d, GELU and norm, to 3,129 answers."""
@@ -220,9 +217,7 @@ class ClipVil(Backbone):
 
     @cached_property
     def _tokenizer(self) -> Tokenizer | ByteTokenizer:
-        if self.weights_path is None:
-            return ByteTokenizer(self.config.vocabulary, PAD, END, START)
-        return Tokenizer(self.weights_path.parent / TOKENIZER_FILE, PAD)
+        return tokenizer_of(self, ByteTokenizer(self.config.vocabulary, PAD, END, START))
 
     def _process_texts(self, texts: Sequence[str]) -> Inputs:
         encoded = self._tokenizer(texts, self.config.max_tokens)
@@ -243,15 +238,3 @@ def _trunk(name: str) -> Any:
         if hasattr(model, part):
             setattr(model, part, nn.Identity())
     return model
-
-
-def _process_images(images: np.ndarray) -> Inputs:
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    return {"pixels": pixels.contiguous()}
-
-
-def _joint_mask(text: StreamState, image: StreamState) -> Tensor:
-    """Join the mask [B, T] of the text with the image's [B, I], whose tokens are all real."""
-    assert text.mask is not None
-    real = torch.ones(image.output.shape[:2], dtype=torch.bool, device=image.output.device)
-    return torch.cat([text.mask, real], dim=1)

@@ -9,7 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -28,6 +27,14 @@ from harness.backbones.base import (
     prepend,
 )
 from harness.backbones.constants import keep_constants_as_buffers
+from harness.backbones.parts import (
+    bert_attentions,
+    bert_sublayers,
+    image_inputs,
+    joint_mask,
+    layer_norms,
+    linear_layers,
+)
 from harness.backbones.scenes_vl import ScenesVLConfig
 from harness.backbones.scenes_vl.checkpoint import TOKENIZER_FILE, WEIGHTS_FOLDER, read_weights
 from harness.backbones.scenes_vl.text import encode_texts, load_tokenizer
@@ -218,7 +225,7 @@ class ScenesVL(Backbone):
         else:
             text, image = states["text"], states["image"]
             hidden = self.joint.embed(text.output[:, text.content], image.output)
-            mask = _joint_mask(text, image)
+            mask = joint_mask(text, image)
         hidden, mask, content = prepend(prompt, hidden, mask)
         bias = attention_bias(mask, hidden.dtype)
         kept = [hidden] if taps else []
@@ -246,7 +253,7 @@ class ScenesVL(Backbone):
 
     def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
         """Returns the functions from images and texts to inputs; see `Backbone.processors`."""
-        return {"image": _process_images, "text": self._process_texts}
+        return {"image": image_inputs, "text": self._process_texts}
 
     def blocks(self, stream: str) -> Sequence[str]:
         """Returns the module names of a stream's blocks, in order."""
@@ -255,19 +262,18 @@ class ScenesVL(Backbone):
 
     def sublayers(self, stream: str) -> Sequence[str]:
         """Returns the attention and feed-forward outputs of every block, in order."""
-        parts = ("attn", "mlp") if stream == "image" else ("attention.output.dense", "output.dense")
-        return [f"{block}.{part}" for block in self.blocks(stream) for part in parts]
+        blocks = self.blocks(stream)
+        if stream != "image":
+            return bert_sublayers(blocks)
+        return [f"{block}.{part}" for block in blocks for part in ("attn", "mlp")]
 
     def attentions(self, stream: str) -> Sequence[AttentionNames]:
         """Returns the projections of every block's attention; the image's are one fused layer."""
-        if stream == "image":
-            parts = ("attn.qkv", "attn.qkv", "attn.qkv", "attn.proj")
-        else:
-            own = "attention.self"
-            parts = (f"{own}.query", f"{own}.key", f"{own}.value", "attention.output.dense")
-        return [
-            AttentionNames(*(f"{block}.{part}" for part in parts)) for block in self.blocks(stream)
-        ]
+        blocks = self.blocks(stream)
+        if stream != "image":
+            return bert_attentions(blocks)
+        fused = [(f"{block}.attn.qkv", f"{block}.attn.proj") for block in blocks]
+        return [AttentionNames(qkv, qkv, qkv, output) for qkv, output in fused]
 
     def run_late(
         self,
@@ -287,11 +293,7 @@ class ScenesVL(Backbone):
 
     def norms(self, stream: str) -> Sequence[str]:
         """Returns the module names of a stream's normalisation layers."""
-        return [
-            f"{stream}.{name}"
-            for name, module in self.get_submodule(stream).named_modules()
-            if isinstance(module, nn.LayerNorm)
-        ]
+        return layer_norms(self, stream)
 
     def embedding_of(self, stream: str) -> str:  # noqa: ARG002 - one stream reads text
         """Returns the name of the word embedding."""
@@ -299,8 +301,7 @@ class ScenesVL(Backbone):
 
     def quantizable(self) -> Sequence[str]:
         """Returns the names of all linear layers and of the word embedding."""
-        linear = [name for name, module in self.named_modules() if isinstance(module, nn.Linear)]
-        return [*linear, "text.embeddings.word_embeddings"]
+        return [*linear_layers(self), "text.embeddings.word_embeddings"]
 
     def _blocks(self, stream: str) -> list[nn.Module]:
         return [self.get_submodule(name) for name in self.blocks(stream)]
@@ -315,11 +316,6 @@ class ScenesVL(Backbone):
         folder = WEIGHTS_FOLDER if self.weights_path is None else self.weights_path.parent
         tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
         return encode_texts(tokenizer, texts, self.config.max_tokens)
-
-
-def _process_images(images: np.ndarray) -> Inputs:
-    pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-    return {"pixels": pixels.contiguous()}
 
 
 def _bert_config(config: ScenesVLConfig, layers: int) -> BertConfig:
@@ -344,15 +340,6 @@ def _initialise(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Embedding):
         nn.init.normal_(module.weight, std=0.05)
-
-
-def _joint_mask(text: StreamState, image: StreamState) -> Tensor:
-    """Joins the masks [B, T] of the text and [B, I] of the image; image tokens are all real."""
-    real = torch.ones(image.output.shape[:2], dtype=torch.bool, device=image.output.device)
-    assert text.mask is not None
-    return torch.cat(
-        [text.mask[:, text.content], real if image.mask is None else image.mask], dim=1
-    )
 
 
 def _tap(stream: str, value: Tensor, mask: Tensor | None) -> Tap:

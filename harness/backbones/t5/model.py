@@ -21,8 +21,9 @@ from harness.backbones.base import (
     prepend,
 )
 from harness.backbones.constants import keep_constants_as_buffers
+from harness.backbones.parts import linear_layers
 from harness.backbones.t5 import T5BackboneConfig
-from harness.backbones.weights import TOKENIZER_FILE, ByteTokenizer, Tokenizer, build_backbone
+from harness.backbones.weights import ByteTokenizer, Tokenizer, build_backbone, tokenizer_of
 from harness.registry import Config
 
 POSITION_BUCKETS = 32
@@ -220,8 +221,7 @@ class T5(Backbone):
 
     def quantizable(self) -> Sequence[str]:
         """Return the embedding, whose codes a tied head shares, and all linear layers."""
-        linear = [name for name, module in self.named_modules() if isinstance(module, nn.Linear)]
-        return ["shared", *linear]
+        return ["shared", *linear_layers(self)]
 
     def _embed(
         self, stream: str, inputs: Inputs, prompt: Tensor | None
@@ -251,9 +251,7 @@ class T5(Backbone):
 
     @cached_property
     def _tokenizer(self) -> Tokenizer | ByteTokenizer:
-        if self.weights_path is None:
-            return ByteTokenizer(self.config.vocabulary, PAD, END)
-        return Tokenizer(self.weights_path.parent / TOKENIZER_FILE, PAD)
+        return tokenizer_of(self, ByteTokenizer(self.config.vocabulary, PAD, END))
 
     def _process_sources(self, texts: Sequence[str]) -> Inputs:
         encoded = self._tokenizer(texts, self.config.max_tokens)
