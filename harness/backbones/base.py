@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from harness.errors import UserError
 from harness.registry import Config
@@ -62,7 +63,11 @@ class StreamSpec:
             this order, are its own.
         causal: whether token t may only see tokens up to t.
         attention_width: size of queries, keys and values of all heads together; None for ``width``.
-        style: how its blocks are made.
+        style: how its blocks are made; side networks of a convolutional stream follow it too.
+        widths: sizes of its ``depth + 1`` hidden states where they differ, the last one ``width``.
+        convolutional: whether its blocks are stages of maps, with neither attention nor sub-layers.
+        embedding_width: size E of the embedding that compares samples of several modalities; None
+            where the backbone has no such space.
     """
 
     name: str
@@ -76,6 +81,13 @@ class StreamSpec:
     causal: bool = False
     attention_width: int | None = None
     style: BlockStyle = BlockStyle()
+    widths: tuple[int, ...] | None = None
+    convolutional: bool = False
+    embedding_width: int | None = None
+
+    def tap_width(self, layer: int) -> int:
+        """Return the size of hidden state ``layer``; 0 is the embedding."""
+        return self.width if self.widths is None else self.widths[layer]
 
 
 @dataclass(frozen=True)
@@ -95,6 +107,18 @@ class Tap:
     mask: Tensor | None = None
     grid: tuple[int, int] | None = None
     stride: int | None = None
+
+    def tokens(self, grid: tuple[int, int] | None = None) -> Tensor:
+        """Return the hidden state as tokens [B, N, D].
+
+        Args:
+            grid: of a map's tokens, to which it is averaged; None for its own.
+        """
+        if self.layout == "BNC":
+            return self.value
+        same = grid is None or tuple(self.value.shape[2:]) == grid
+        pooled = self.value if same else F.adaptive_avg_pool2d(self.value, grid)
+        return pooled.flatten(2).transpose(1, 2)
 
 
 @dataclass(frozen=True)
@@ -244,16 +268,18 @@ class Backbone(nn.Module, ABC):
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
         cache: Any = None,
+        aux: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Tensor:
         """Run the last block of a stream alone (``provides`` says "late_block").
 
         Args:
             stream: its name.
-            hidden: [B, N, D], in place of the last but one block's output.
+            hidden: [B, N, D], in place of the last but one block's output; of maps, their tokens.
             mask: [B, N] bool, True where a token is real; None where all are.
             memory: [B, M, D], what cross-attention reads.
             memory_mask: [B, M] bool.
             cache: a cache of its own, where text is written token by token.
+            aux: the ``aux_outputs`` of the stream's state.
 
         Returns:
             The block's output [B, N, D], before the stack's final norm.
@@ -283,7 +309,8 @@ class Backbone(nn.Module, ABC):
     def sublayers(self, stream: str) -> Sequence[str]:
         """Return the modules whose output [B, N, D] is a sub-layer's, before its residual sum.
 
-        Two a block, attention and feed-forward in turn: the sites of Houlsby adapters.
+        Two a block, attention and feed-forward in turn: the sites of Houlsby adapters. A
+        convolutional stream has none.
         """
 
     @abstractmethod
@@ -306,15 +333,27 @@ class Backbone(nn.Module, ABC):
     def quantizable(self) -> Sequence[str]:
         """Return the names of the Linear and Embedding modules whose weights may be low-bit."""
 
+    def embed(self, stream: str, salient: Tensor) -> Tensor:
+        """Return the embedding [B, E] of a salient token [B, D], by frozen pretrained weights.
+
+        Raises:
+            UserError: the backbone has no space that its modalities share.
+        """
+        raise UserError(f"{type(self).__name__} has no embedding of stream '{stream}'.")
+
     @property
     def paper_reads(self) -> tuple[str, ...]:
         """The streams that the head of the backbone's paper task reads."""
         return (self.specs[-1].name,)
 
-    def paper_head(self) -> nn.Module:
+    def paper_head(self, embedded: Sequence[str] = ()) -> nn.Module:
         """Return the head of the backbone's paper task, which published counts include.
 
         By default one without parameters: a T5 writes its answers by its own frozen head.
+
+        Args:
+            embedded: the streams whose states a method has brought to the embedding's width, so
+                that the head projects them no more.
         """
         return nn.Identity()
 

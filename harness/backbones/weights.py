@@ -2,7 +2,7 @@
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,7 +14,8 @@ from harness.backbones.base import Backbone
 from harness.cards import PACKAGE
 from harness.errors import UserError
 
-WEIGHTS_FILE = "model.safetensors"
+SUFFIX = ".safetensors"
+WEIGHTS_FILE = f"model{SUFFIX}"
 TOKENIZER_FILE = "tokenizer.json"
 RANDOM = "random"
 
@@ -29,8 +30,8 @@ def build_backbone(
     Args:
         make: makes the backbone with freshly drawn weights.
         seed: seed of random weights.
-        weights: ``"random"``, a local folder with ``model.safetensors``, a hub id
-            ``owner/name@revision``, or a folder of an installed package,
+        weights: ``"random"``, a local folder with ``model.safetensors`` or such a file itself, a
+            hub id ``owner/name@revision``, or a folder of an installed package,
             ``package:name/subfolder``.
         device: where to build; ``"meta"`` makes shapes without weights.
 
@@ -41,19 +42,19 @@ def build_backbone(
     if device.type == "meta":
         with device:
             return make().eval()
-    folder = None if weights == RANDOM else find_folder(weights)
+    path = None if weights == RANDOM else find_file(weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = make()
-    if folder is None:
+    if path is None:
         backbone.weights_hash = f"{RANDOM}:{seed}"
     else:
-        load_weights(backbone, folder / WEIGHTS_FILE)
+        load_weights(backbone, path)
     return backbone.to(device).eval()
 
 
-def find_folder(weights: str | None) -> Path:
-    """Return the local folder that ``weights`` names, fetching it from a hub where it must.
+def find_file(weights: str | None) -> Path:
+    """Return the local file that ``weights`` names, fetching it from a hub where it must.
 
     Raises:
         UserError: nothing was named, or it is neither here nor to be had.
@@ -61,25 +62,28 @@ def find_folder(weights: str | None) -> Path:
     if weights is None:
         raise UserError(
             "This backbone brings no weights. Give --weights FOLDER (with model.safetensors and "
-            "tokenizer.json), --weights OWNER/NAME@REVISION of a model hub, or --weights random."
+            "tokenizer.json), --weights FILE.safetensors, --weights OWNER/NAME@REVISION of a model "
+            "hub, or --weights random."
         )
     if weights.startswith(PACKAGE):
-        return _packaged(weights.removeprefix(PACKAGE))
+        return _packaged(weights.removeprefix(PACKAGE)) / WEIGHTS_FILE
     folder = Path(weights)
+    if folder.suffix == SUFFIX and folder.is_file():
+        return folder
     if folder.is_dir():
         if not (folder / WEIGHTS_FILE).is_file():
             raise UserError(
                 f"--weights {weights}: the folder holds no {WEIGHTS_FILE}. Weights are read from "
                 f"one safetensors file; others are never opened."
             )
-        return folder
+        return folder / WEIGHTS_FILE
     name, _, revision = weights.partition("@")
     if name.count("/") != 1 or not revision:
         raise UserError(
-            f"--weights {weights}: there is no such folder, and a hub's model is written "
+            f"--weights {weights}: there is no such folder or file, and a hub's model is written "
             f"OWNER/NAME@REVISION with the commit that you mean."
         )
-    return _fetch(name, revision)
+    return _fetch(name, revision) / WEIGHTS_FILE
 
 
 def _packaged(location: str) -> Path:
@@ -123,17 +127,24 @@ def load_weights(backbone: Backbone, path: Path) -> None:
     try:
         with safe_open(path, framework="pt") as file:
             held = set(file.keys())
-            for name, parameter in backbone.named_parameters():
+            for name, tensor in [*backbone.named_parameters(), *_statistics(backbone)]:
                 found = next((s for s in backbone.spellings(name) if s in held), None)
                 if found is None:
                     raise UserError(f"The weights in {path} have no '{name}', which is needed.")
-                parameter.copy_(_fitting(file.get_tensor(found), parameter, name, path))
+                tensor.copy_(_fitting(file.get_tensor(found), tensor, name, path))
                 stored[name] = found
     except (OSError, SafetensorError) as error:
         raise UserError(f"The weight file {path} cannot be read: {error}.") from None
     backbone.weights_path, backbone.stored_names = path, stored
     with path.open("rb") as stream:
         backbone.weights_hash = hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _statistics(backbone: Backbone) -> Iterator[tuple[str, Tensor]]:
+    """Yield the running statistics of batch norms, which belong to the weights."""
+    for name, buffer in backbone.named_buffers():
+        if name.endswith((".running_mean", ".running_var")):
+            yield name, buffer
 
 
 def _fitting(tensor: Tensor, parameter: Tensor, name: str, path: Path) -> Tensor:

@@ -88,8 +88,10 @@ class BackboneContract:
                 assert state.mask.dtype == torch.bool
                 assert state.mask.shape == (rows, tokens)
                 assert bool(state.mask.any(1).all()), "every row has a real token"
-            for tap in state.taps:
+            for layer, tap in enumerate(state.taps):
                 assert tap.value.shape == state.output.shape or tap.layout == "BCHW"
+                assert tap.tokens().shape[2] == spec.tap_width(layer)
+                assert tap.tokens(state.taps[-1].grid).shape[1] == tokens
 
     def test_taps_are_kept_only_on_request(self) -> None:
         """Without ``taps`` a state has none, and the same output."""
@@ -190,19 +192,21 @@ class BackboneContract:
             with torch.no_grad():
                 late = backbone.run_late(
                     spec.name,
-                    state.taps[-2].value,
+                    state.taps[-2].tokens(),
                     state.mask,
                     memory=None if crossed is None else crossed.output,
                     memory_mask=None if crossed is None else crossed.mask,
+                    aux=state.aux_outputs,
                 )
-            assert torch.allclose(late, state.taps[-1].value, atol=1e-5)
+            assert torch.allclose(late, state.taps[-1].tokens(), atol=1e-5)
 
     def test_attentions_are_linear_layers(self) -> None:
         """Query, key, value and output of every attention, fused or apart."""
         backbone = self.build()
         for spec in backbone.specs:
             sites = backbone.attentions(spec.name)
-            assert len(sites) == spec.depth * (2 if spec.cross else 1)
+            per_block = 0 if spec.convolutional else 1 + spec.cross
+            assert len(sites) == spec.depth * per_block
             for site in sites:
                 for name in (site.query, site.key, site.value, site.output):
                     assert isinstance(backbone.get_submodule(name), nn.Linear)
@@ -212,14 +216,15 @@ class BackboneContract:
         backbone = self.build()
         for spec in backbone.specs:
             assert len(backbone.blocks(spec.name)) == spec.depth
-            assert len(backbone.sublayers(spec.name)) == 2 * spec.depth
+            assert len(backbone.sublayers(spec.name)) == (not spec.convolutional) * 2 * spec.depth
             assert backbone.norms(spec.name)
             for name in (*backbone.blocks(spec.name), *backbone.sublayers(spec.name)):
                 backbone.get_submodule(name)
             for name in backbone.norms(spec.name):
                 assert "norm" in type(backbone.get_submodule(name)).__name__.lower()
         names = backbone.quantizable()
-        assert len(set(names)) == len(names) > 0
+        assert len(set(names)) == len(names)
+        assert names or all(spec.convolutional for spec in backbone.specs)
         for name in names:
             assert isinstance(backbone.get_submodule(name), nn.Linear | nn.Embedding)
 

@@ -1,6 +1,7 @@
 """A small backbone for tests: two unimodal streams and a joint one, a few thousand parameters."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -51,6 +52,7 @@ SMALL_BACKBONES: Mapping[str, Mapping[str, Any]] = {
         "vocabulary": 300,
         "dropout": 0.0,
     },
+    "timm_vision": {"model": "test_vit", "image_size": 32},
     "t5": {
         "width": 32,
         "heads": 4,
@@ -241,6 +243,7 @@ class TinyBackbone(Backbone):
         memory: Tensor | None = None,  # noqa: ARG002 - nothing crosses
         memory_mask: Tensor | None = None,  # noqa: ARG002
         cache: Any = None,  # noqa: ARG002
+        aux: Mapping[str, Tensor] = MappingProxyType({}),  # noqa: ARG002 - its states carry none
     ) -> Tensor:
         """Run the last block of a stream."""
         return cast(nn.ModuleList, self.streams[stream])[-1](hidden, mask)
@@ -364,6 +367,7 @@ def random_inputs(
         "target": list(texts),
     }
     inputs: dict[str, Tensor] = {}
-    for modality, process in backbone.processors().items():
-        inputs.update(process(raw[modality]))
+    processors = backbone.processors()
+    for modality in {str(s.modality) for s in backbone.specs if s.modality}:
+        inputs.update(processors[modality](raw[modality]))
     return inputs

@@ -50,8 +50,8 @@ class LadderStream(SideStream):
         super().__init__(spec, width)
         self.kept = tuple(i for i in kept_layers(spec, config.layers) if i > 0)
         bias = config.sampler_bias
-        self.embedding_sampler = sampler(spec.width, width, bias)
-        self.samplers = nn.ModuleList(sampler(spec.width, width, bias) for _ in self.kept)
+        self.embedding_sampler = sampler(spec.tap_width(0), width, bias)
+        self.samplers = nn.ModuleList(sampler(spec.tap_width(i), width, bias) for i in self.kept)
         self.gates = nn.ModuleList(Gate(config.gate_temperature) for _ in self.kept)
         skipped = spec.depth - len(self.kept) if config.skipped_gates else 0
         self.skipped_gates = nn.ParameterList(torch.zeros(()) for _ in range(skipped))

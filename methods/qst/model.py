@@ -69,7 +69,7 @@ class VectorGate(nn.Module):
 class QstStream(SideStream):
     """The ladder of one stream: s <- b_l s + (1 - b_l) Down_l(h_l), s <- Block_l(s).
 
-    The embedding goes through the first block's downsampler.
+    The embedding goes through the first block's downsampler, where it has that block's width.
 
     Args:
         spec: the stream.
@@ -80,7 +80,12 @@ class QstStream(SideStream):
         width = side_width(spec, config.reduction)
         super().__init__(spec, width)
         layers = range(spec.depth)
-        self.downs = nn.ModuleList(LowRankDown(spec.width, config.rank, width) for _ in layers)
+        self.downs = nn.ModuleList(
+            LowRankDown(spec.tap_width(i + 1), config.rank, width) for i in layers
+        )
+        self.embedding_down = self.downs[0]
+        if spec.tap_width(0) != spec.tap_width(1):
+            self.embedding_down = LowRankDown(spec.tap_width(0), config.rank, width)
         self.gates = nn.ModuleList(VectorGate(width, LADDER_GATE) for _ in layers)
         self.blocks = nn.ModuleList(Block(spec, width, feed_forward) for _ in layers)
         self.positions = stack_positions(spec, width)
@@ -88,7 +93,7 @@ class QstStream(SideStream):
 
     def forward(self, taps: SideTaps, sources: SourceTokens | None) -> Tensor:
         """Return the side output [B, N, m]."""
-        s = join_sources(self.downs[0](taps.tokens[0]), sources, self.spec)
+        s = join_sources(self.embedding_down(taps.tokens[0]), sources, self.spec)
         run = block_runner(taps, sources, self.spec, self.positions)
         steps = zip(self.downs, self.gates, self.blocks, strict=True)
         for layer, (down, gate, block) in enumerate(steps, 1):

@@ -10,22 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.backbones.base import Backbone, StreamSpec, StreamState
+from harness.backbones.base import Backbone, StreamSpec, StreamState, Tap
 from harness.errors import UserError
 from harness.memory.regions import executing
 from methods.cache import TokenCache
-from methods.side.layers import (
-    MixerFactory,
-    kept_layers,
-    make_norm,
-    sampler,
-    side_width,
-    tap_tokens,
-)
+from methods.side.layers import MixerFactory, kept_layers, make_norm, sampler, side_width
 from methods.side.network import Network
 from methods.side.salient import OWN_TAP, SalientRule
 
 EPSILON = 1e-6
+
+
+def _tiers(tap: Tap, grid: tuple[int, int] | None) -> Tensor:
+    """Return a hidden state as tokens [B, N, D]; maps are pooled to ``grid``, maximum plus mean."""
+    if tap.layout == "BNC" or tap.grid == grid or grid is None:
+        return tap.tokens()
+    pooled = F.adaptive_max_pool2d(tap.value, grid) + F.adaptive_avg_pool2d(tap.value, grid)
+    return pooled.flatten(2).transpose(1, 2)
 
 
 class RouteSettings(Protocol):
@@ -91,14 +92,14 @@ class EarlyRoute(nn.Module):
                 f"layers={list(self.kept)}: stream '{spec.name}' needs two hidden states at least, "
                 f"a deep one and a shallow one."
             )
-        self.downs = nn.ModuleList(GatedDown(spec.width, width) for _ in self.kept)
+        self.downs = nn.ModuleList(GatedDown(spec.tap_width(i), width) for i in self.kept)
         self.score = sampler(width, 1)
         # A tensor: autograd would keep a new one of a plain number at every step.
         temperature = torch.tensor(settings.gate_temperature)
         self.register_buffer("temperature", temperature, persistent=False)
         self.alpha = nn.Parameter(torch.zeros(()))
         self.mixer = None if mixer is None else mixer(spec, width)
-        self.up = sampler(width, spec.width)
+        self.up = sampler(width, spec.tap_width(self.kept[-1]))
 
     def forward(self, tokens: Sequence[Tensor], salient: Tensor, mask: Tensor | None) -> Tensor:
         """Return y [B, N, D].
@@ -180,7 +181,8 @@ class SherlNetwork(Network):
     ) -> Tensor:
         route = self.routes[name]
         assert isinstance(route, EarlyRoute)
-        tokens = [tap_tokens(tap).detach() for tap in state.taps]
+        grid = state.taps[route.kept[-1]].grid
+        tokens = [_tiers(tap, grid).detach() for tap in state.taps]
         salient = self.salient.select(backbone, name, tokens, state.mask)[route.kept[-1]]
         if cache is not None:  # the salient token of a growing text is one of its first
             salient = cache.keep(self, name, salient)
@@ -203,5 +205,11 @@ class SherlNetwork(Network):
         late = None if cache is None else cache.late_cache(name, backbone.new_cache)
         with executing("backbone"):
             return backbone.run_late(
-                name, y, states[name].mask, memory=memory, memory_mask=memory_mask, cache=late
+                name,
+                y,
+                states[name].mask,
+                memory=memory,
+                memory_mask=memory_mask,
+                cache=late,
+                aux=states[name].aux_outputs,
             )

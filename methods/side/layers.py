@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.backbones.base import BlockStyle, StreamSpec, Tap
+from harness.backbones.base import BlockStyle, StreamSpec
 from harness.errors import UserError
 from methods.cache import TokenCache, remember
 from methods.side.positions import RelativePositions, attention_shape
@@ -64,11 +64,6 @@ def kept_layers(spec: StreamSpec, layers: tuple[int, ...] | None) -> tuple[int, 
             f"states are 0 to {spec.depth}."
         )
     return layers
-
-
-def tap_tokens(tap: Tap) -> Tensor:
-    """Return a tap as tokens [B, N, D]."""
-    return tap.value if tap.layout == "BNC" else tap.value.flatten(2).transpose(1, 2)
 
 
 def sampler(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:

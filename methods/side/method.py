@@ -78,6 +78,8 @@ class NetworkMethod(SideMethod):
         return Ending(norm=self._copy_norm if copies else None)
 
     def _copy_norm(self, stream: str) -> nn.Module:
+        if self.backbone.spec(stream).convolutional:  # its norms are of maps, not of tokens
+            return nn.Identity()
         final = self.backbone.get_submodule(self.backbone.norms(stream)[-1])
         return deepcopy(final).requires_grad_(True)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from harness.backbones.base import Backbone, StreamSpec, StreamState
 from harness.errors import UserError
 from methods.cache import TokenCache
-from methods.side.layers import MixerFactory, sampler, tap_tokens
+from methods.side.layers import MixerFactory, sampler
 from methods.side.positions import RelativePositions
 from methods.side.salient import OWN_TAP, SalientRule
 
@@ -20,7 +20,8 @@ class SideTaps:
     """What one stream's side network reads; nothing in it requires grad.
 
     Attributes:
-        tokens: the hidden states [B, N, D], the embedding first.
+        tokens: the hidden states [B, N, D], the embedding first; maps are averaged to the grid of
+            the last one.
         salients: the salient token [B, D] of each of them.
         mask: [B, N] bool, True where a token is real; None where all are.
         cache: what the side network has seen of earlier tokens, where text is written token by
@@ -196,7 +197,7 @@ class SideNetwork(Network):
     def _read(
         self, name: str, state: StreamState, backbone: Backbone, cache: TokenCache | None
     ) -> SideTaps:
-        tokens = [tap_tokens(tap).detach() for tap in state.taps]
+        tokens = [tap.tokens(state.taps[-1].grid).detach() for tap in state.taps]
         salients = self.salient.select(backbone, name, tokens, state.mask)
         if cache is not None:  # the salient token of a growing text is one of its first
             salients = [cache.keep(self, f"{name}.{i}", h0) for i, h0 in enumerate(salients)]

@@ -14,7 +14,8 @@ class SalientRule:
     """The salient token h0 of every tap of a stream.
 
     Attributes:
-        layer: the hidden state that it is taken from: each tap's own, or one for all of them.
+        layer: the hidden state that it is taken from: each tap's own, or one for all of them. Where
+            taps have different widths, "tap" is the last one for all of them.
         token: what the backbone calls salient ([CLS] or its stand-in), the first, or the mean.
     """
 
@@ -32,9 +33,9 @@ class SalientRule:
             tokens: the hidden states [B, N, D], the embedding first.
             mask: [B, N] bool, True where a token is real; None where all are.
         """
-        if self.layer == "tap":
+        if self.layer == "tap" and backbone.spec(stream).widths is None:
             return [self._of(backbone, stream, x, mask) for x in tokens]
-        source = tokens[-1] if self.layer == "last" else tokens[0]
+        source = tokens[0] if self.layer == "embedding" else tokens[-1]
         return [self._of(backbone, stream, source, mask)] * len(tokens)
 
     def _of(self, backbone: Backbone, stream: str, x: Tensor, mask: Tensor | None) -> Tensor:

@@ -38,7 +38,7 @@ class InputStream(SideStream):
     def __init__(self, spec: StreamSpec, config: SideTuningConfig) -> None:
         width = side_width(spec, config.reduction)
         super().__init__(spec, width)
-        self.sampler = sampler(spec.width, width)
+        self.sampler = sampler(spec.tap_width(0), width)
         self.blocks = nn.ModuleList(
             Block(spec, width, feed_forward) for _ in range(config.depth or spec.depth)
         )

@@ -112,7 +112,8 @@ class ParallelStream(SideStream):
                 f"least, an anchor (the last) and a target."
             )
         self.samplers = nn.ModuleList(
-            nn.Sequential(nn.Linear(spec.width, width), nn.LayerNorm(width)) for _ in self.kept
+            nn.Sequential(nn.Linear(spec.tap_width(i), width), nn.LayerNorm(width))
+            for i in self.kept
         )
         self.confidence = Confidence(width)
         self.projection = parts.projection(spec, width)

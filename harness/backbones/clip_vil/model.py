@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from transformers import BertModel
 
 from harness.backbones.base import (
@@ -32,6 +31,7 @@ from harness.backbones.parts import (
     layer_norms,
     linear_layers,
 )
+from harness.backbones.vision import FixedStatistics, PixelScale, pixel_statistics, timm_model
 from harness.backbones.weights import ByteTokenizer, Tokenizer, build_backbone, tokenizer_of
 from harness.errors import UserError
 from harness.registry import Config
@@ -39,32 +39,26 @@ from harness.registry import Config
 ANSWERS = 3129  # of VQAv2, the paper's task
 
 
-class GridTower(nn.Module):
+class GridTower(FixedStatistics):
     """A convolutional model whose last grid becomes tokens, with a position for row and column.
 
     Args:
         config: model, image size and width D.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(self, config: ClipVilConfig) -> None:
         super().__init__()
-        self.size = (config.image_height, config.image_width)
         self.trunk = _trunk(config.vision)
         self.projection = nn.Linear(self.trunk.num_features, config.width)
         self.norm = nn.LayerNorm(config.width, eps=EPSILON)
         self.rows = nn.Embedding(config.grid_slots, config.width)
         self.columns = nn.Embedding(config.grid_slots, config.width)
-        mean, std = (self.trunk.pretrained_cfg[key] for key in ("mean", "std"))
-        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+        size = (config.image_height, config.image_width)
+        self.pixels = PixelScale(size, *pixel_statistics(self.trunk))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels [B, 3, H, W] in [0, 255] to tokens [B, rows x columns, D]."""
-        resized = F.interpolate(pixels.float(), self.size, mode="bilinear", antialias=True)
-        grid = self.trunk.forward_features((resized / 255 - self.mean) / self.std)  # [B, C, h, w]
+        grid = self.trunk.forward_features(self.pixels(pixels))  # [B, C, h, w]
         rows, columns = (self._positions(n, grid.device) for n in grid.shape[2:])
         places = self.rows(rows)[:, None] + self.columns(columns)[None]  # [h, w, D]
         tokens = self.projection(grid.permute(0, 2, 3, 1)) + places
@@ -74,7 +68,8 @@ class GridTower(nn.Module):
         slots = self.rows.num_embeddings
         if count > slots:
             raise UserError(
-                f"image_height={self.size[0]}, image_width={self.size[1]}: a grid side of {count} "
+                f"image_height={self.pixels.size[0]}, image_width={self.pixels.size[1]}: a grid "
+                f"side of {count} "
                 f"tokens needs backbone.grid_slots of {count} at least; it is {slots}."
             )
         return torch.arange(count, device=device)
@@ -167,6 +162,7 @@ class ClipVil(Backbone):
         memory: Tensor | None = None,  # noqa: ARG002 - no stream reads another across
         memory_mask: Tensor | None = None,  # noqa: ARG002
         cache: Any = None,  # noqa: ARG002
+        aux: Mapping[str, Tensor] = MappingProxyType({}),  # noqa: ARG002 - its states carry none
     ) -> Tensor:
         """Run the last joint block alone; see ``Backbone.run_late``."""
         if stream != "joint":
@@ -205,7 +201,7 @@ class ClipVil(Backbone):
         """Return the word embedding and all linear layers; convolutions stay as they are."""
         return ["text.word_embeddings", *linear_layers(self)]
 
-    def paper_head(self) -> nn.Module:
+    def paper_head(self, embedded: Sequence[str] = ()) -> nn.Module:  # noqa: ARG002 - no embedding
         """Return the answer head of VQAv2: d to 2 d, GELU and norm, to 3,129 answers."""
         width = self.config.width
         return nn.Sequential(
@@ -228,12 +224,9 @@ def _trunk(name: str) -> Any:
     """Return a convolutional model of timm without what follows its last grid.
 
     Raises:
-        UserError: timm has no such model, or its features are no grid.
+        UserError: timm has no such model.
     """
-    if not timm.is_model(name):
-        similar = ", ".join(timm.list_models(f"*{name[:8]}*")[:3]) or "resnet50x4_clip"
-        raise UserError(f"backbone.vision={name}: timm has no such model; it has {similar} ...")
-    model = timm.create_model(name, num_classes=0, global_pool="")
+    model = timm_model(name, "resnet50x4_clip")
     for part in ("head", "classifier", "fc"):
         if hasattr(model, part):
             setattr(model, part, nn.Identity())

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -133,6 +134,7 @@ class T5(Backbone):
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
         cache: Any = None,
+        aux: Mapping[str, Tensor] = MappingProxyType({}),  # noqa: ARG002 - its states carry none
     ) -> Tensor:
         """Run the last block of a stream alone; see ``Backbone.run_late``."""
         stack: Any = self.get_submodule(stream)
