@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from harness.registry import Card, Choice, Config, Registry
 
-Requirement = Literal["taps", "in_place", "late_block", "prompt", "generation"]
+Requirement = Literal["taps", "in_place", "late_block", "prompt", "generation", "embedding"]
 Direction = Literal["max", "min"]
 Modality = Literal["image", "text", "video", "target"]
 

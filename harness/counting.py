@@ -33,8 +33,9 @@ def count_parameters(method: str, backbone: str) -> Params:
             carrier.card.config(**carrier.values), device="meta"
         )
         size = count(model.parameters())
-        head, reads = model.paper_head(), model.paper_reads
-        adapted = METHODS.load(chosen.card.name)(chosen.card.config(**values), model, reads)
+        config = chosen.card.config(**values)
+        adapted = METHODS.load(chosen.card.name)(config, model, model.paper_reads)
+        head = model.paper_head(adapted.embedded)
     return Built(AdaptedModel(adapted, head), size, "").params()
 
 

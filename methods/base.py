@@ -122,6 +122,11 @@ class Method(nn.Module, ABC):
         """Return the optimizer's parameter groups; options given here replace the defaults."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
+    @property
+    def embedded(self) -> tuple[str, ...]:
+        """The streams that ``forward`` returns at the width of the backbone's embedding."""
+        return ()
+
     def parts(self) -> Mapping[str, Sequence[nn.Parameter]]:
         """Return the trained parameters by part (``side``, ``experts``, ``norms`` ...)."""
         return {"side": [p for p in self.parameters() if p.requires_grad]}

@@ -140,11 +140,12 @@ class BackboneContract:
         inputs = {k: v[:1] for k, v in self.inputs(backbone).items()}
         for spec in causal:
             process = backbone.processors()[str(spec.modality)]
-            outputs = [
-                self.encode(backbone, {**inputs, **process([text])})[spec.name].output
-                for text in ("abcd", "abce")
-            ]
-            assert torch.allclose(outputs[0][:, :-1], outputs[1][:, :-1], atol=1e-5)
+            texts = [process([text]) for text in ("abcd", "abce")]
+            outputs = [self.encode(backbone, {**inputs, **t})[spec.name].output for t in texts]
+            changed = next(v != texts[1][k] for k, v in texts[0].items() if k.endswith("ids"))
+            first = int(changed[0].nonzero()[0])
+            assert torch.allclose(outputs[0][:, :first], outputs[1][:, :first], atol=1e-5)
+            assert not torch.allclose(outputs[0][:, first:], outputs[1][:, first:])
 
     def test_tokens_one_by_one_are_the_tokens_at_once(self) -> None:
         """A cached stream gives the states that it gives without a cache."""
@@ -258,12 +259,17 @@ class BackboneContract:
             assert meta[name].shape == parameter.shape
 
     def test_gradients_reach_every_parameter(self) -> None:
-        """Full fine-tuning of all streams trains everything."""
+        """Full fine-tuning of all streams, and of what embeds them, trains everything."""
         backbone = self.build()
         backbone.requires_grad_(True)
         states: dict[str, StreamState] = {}
         inputs = self.inputs(backbone)
         for spec in backbone.specs:
             states[spec.name] = backbone.encode(spec.name, inputs, states)
-        torch.stack([s.output.square().mean() for s in states.values()]).sum().backward()
+        heard = [s.output.square().mean() for s in states.values()]
+        for spec in (s for s in backbone.specs if s.embedding_width):
+            embedded = backbone.embed(spec.name, states[spec.name].salient)
+            assert embedded.shape == (len(TEXTS), spec.embedding_width)
+            heard.append(embedded.square().mean())
+        torch.stack(heard).sum().backward()
         assert not [n for n, p in backbone.named_parameters() if p.grad is None]

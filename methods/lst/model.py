@@ -46,7 +46,7 @@ class LadderStream(SideStream):
     """
 
     def __init__(self, spec: StreamSpec, config: LstConfig, mixer: MixerFactory) -> None:
-        width = side_width(spec, config.reduction)
+        width = side_width(spec, config.reduction, config.width)
         super().__init__(spec, width)
         self.kept = tuple(i for i in kept_layers(spec, config.layers) if i > 0)
         bias = config.sampler_bias

@@ -17,13 +17,14 @@ from methods.mp_ismoe import MpIsmoeConfig
 from methods.quantization.masters import MasterStore
 from methods.quantization.modules import mean_mse, quantize_modules
 from methods.quantization.requantize import Requantizer
-from methods.sherl.network import SherlNetwork
+from methods.sherl.network import RouteForm, SherlNetwork
 from methods.side.config import SideConfig
 from methods.side.layers import MixerFactory, feed_forward
 from methods.side.method import NetworkMethod
 from methods.side.network import Network
+from methods.side.projections import token_norm
 from methods.side.salient import SalientRule
-from methods.unipt.model import ParallelParts, linear_projection, parallel_network
+from methods.unipt.model import ParallelParts, parallel_network
 
 
 class ExpertProjection(nn.Module):
@@ -34,13 +35,13 @@ class ExpertProjection(nn.Module):
 
     Args:
         experts: the mixture.
-        width: m.
+        norm: of tokens [B, N, m].
     """
 
-    def __init__(self, experts: ISMoE, width: int) -> None:
+    def __init__(self, experts: ISMoE, norm: nn.Module) -> None:
         super().__init__()
         self.experts = experts
-        self.norm = nn.LayerNorm(width)
+        self.norm = norm
 
     def forward(self, x: Tensor, salient: Tensor, mask: Tensor | None) -> Tensor:
         """Map [B, N, m] to [B, N, m], given the anchor's salient token [B, D]."""
@@ -82,7 +83,8 @@ class MpIsmoe(NetworkMethod):
         salient = SalientRule(config.salient_layer, config.salient_token)
         if config.host == "sherl":
             mixer = partial(_normed_experts, config) if config.mixture else None
-            return SherlNetwork(config, self.backbone, self.reads, mixer, salient)
+            form = RouteForm(mixer=mixer)
+            return SherlNetwork(config, self.backbone, self.reads, form, salient)
         ending = self.ending(config)
         if config.host == "lst":
             experts = _experts(config, True) if config.mixture else feed_forward
@@ -172,22 +174,23 @@ def _experts(config: MpIsmoeConfig, replicate: bool) -> MixerFactory:
 
 
 def _normed_experts(config: MpIsmoeConfig, spec: StreamSpec, width: int) -> ExpertProjection:
-    return ExpertProjection(ISMoE(config, width, spec.width, replicate=False), width)
+    experts = ISMoE(config, width, spec.width, replicate=False)
+    return ExpertProjection(experts, token_norm(spec, width))
 
 
 def _parallel_parts(config: MpIsmoeConfig) -> ParallelParts:
     """Return where a parallel side network holds its experts."""
 
     if not config.mixture:
-        return ParallelParts(linear_projection)
+        return ParallelParts()
     normed = partial(_normed_experts, config)
     if config.placement == "aggregate":
         return ParallelParts(normed)
     if config.placement == "per_tap":
-        return ParallelParts(linear_projection, meeting=normed)
+        return ParallelParts(meeting=normed)
     if config.placement == "per_tap_shared":
-        return ParallelParts(linear_projection, meeting=cache(normed))
-    return ParallelParts(linear_projection, finish=_experts(config, False))
+        return ParallelParts(meeting=cache(normed))
+    return ParallelParts(finish=_experts(config, False))
 
 
 def _masters(backbone: Backbone, names: Sequence[str]) -> MasterStore | None:

@@ -1,16 +1,19 @@
 """SHERL."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from harness.cards import MethodCard, Published
 from harness.registry import Config
-from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS, Layers
+from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS, WIDTH, Layers, Width
 
 
 class SherlConfig(Config):
     """Settings of the early route; the late route is the backbone's own last block."""
 
     reduction: int = Field(8, ge=1, description="r: the side width is the backbone's divided by r")
+    width: Width = WIDTH
     layers: Layers = Field(
         None,
         description="hidden states to read: 0 is the embedding, i the output of block i; null for "
@@ -18,6 +21,27 @@ class SherlConfig(Config):
     )
     gate_temperature: float = Field(
         0.1, gt=0, description="T: the last hidden state joins with weight tanh(a / T), a from 0"
+    )
+    down: Literal["gated", "linear"] = Field(
+        "gated",
+        description="how a hidden state comes to the side width: gated (T5, CLIP-ViL), or by a "
+        "linear layer and a norm (VSE, MDETR)",
+    )
+    sum_mlp: bool = Field(
+        False, description="whether the sum goes through an m-d-m network and a norm (MDETR)"
+    )
+    output_norm: bool = Field(
+        False, description="whether a norm follows the way back to backbone width (VSE, MDETR)"
+    )
+    output: Literal["state", "embedding"] = Field(
+        "state",
+        description="what is adapted: a stream's hidden states, which then cross its last block, "
+        "or the frozen embedding, which one token changes (CLIP4Clip: no late route)",
+    )
+    salient_gate: bool = Field(
+        True,
+        description="whether the salient token of every hidden state has a trained gate "
+        "(output=embedding)",
     )
 
 
@@ -41,5 +65,6 @@ CARD = MethodCard(
             trainable="13.0 M",
             note="The released code has 0.38 M more than the figure printed.",
         ),
+        "clip-vit-b32": Published(values={"output": "embedding", "width": 512}, trainable="9.6 M"),
     },
 )

@@ -4,13 +4,17 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from harness.backbones.base import Backbone
+from harness.backbones.base import Backbone, StreamSpec
 from harness.registry import Config
 from methods.base import SideMethod, States
 from methods.cache import TokenCache
 from methods.sherl import SherlConfig
-from methods.sherl.network import SherlNetwork
-from methods.side.network import adapted_states
+from methods.sherl.embedding import TieredStream
+from methods.sherl.network import RouteForm, SherlNetwork
+from methods.side.embedding import EmbeddingNetwork
+from methods.side.layers import kept_layers, side_width
+from methods.side.network import Network, adapted_states
+from methods.side.projections import MlpProjection
 
 
 class Sherl(SideMethod):
@@ -25,16 +29,33 @@ class Sherl(SideMethod):
     def __init__(self, config: Config, backbone: Backbone, reads: Sequence[str]) -> None:
         super().__init__(config, backbone, reads)
         assert isinstance(config, SherlConfig)
-        self.network = SherlNetwork(config, backbone, self.reads)
+        self.settings = config
+        self.network = self._build_network(config)
+
+    def _build_network(self, config: SherlConfig) -> Network:
+        if config.output == "embedding":
+            return EmbeddingNetwork([s for s in self.specs if s.name in self.reads], self._tiered)
+        form = RouteForm(config.down, MlpProjection if config.sum_mlp else None, config.output_norm)
+        return SherlNetwork(config, self.backbone, self.reads, form)
+
+    def _tiered(self, spec: StreamSpec) -> TieredStream:
+        config = self.settings
+        width = side_width(spec, config.reduction, config.width)
+        kept = kept_layers(spec, config.layers)
+        return TieredStream(spec, width, kept, config.gate_temperature, config.salient_gate)
+
+    @property
+    def embedded(self) -> tuple[str, ...]:
+        """The streams whose states are at the embedding's width."""
+        return () if self.settings.output == "state" else self.reads
 
     def side(self, states: States, cache: TokenCache | None = None) -> States:
         """Return the adapted states of the streams that the head reads."""
-        return adapted_states(self.network(states, self.backbone, cache), states, self.backbone)
+        outputs = self.network(states, self.backbone, cache)
+        return adapted_states(outputs, states, self.backbone, self.network.embeds)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Return the early routes and the new norms."""
-        network = self.network
-        return {
-            "side": list(network.routes.parameters()),
-            "norms": list(network.norms.parameters()),
-        }
+        norms = list(self.network.norms.parameters())
+        new = {id(p) for p in norms}
+        return {"side": [p for p in self.network.parameters() if id(p) not in new], "norms": norms}

@@ -4,7 +4,8 @@ Notation of the paper: v_i the down-projected tap i, q that of the deepest tap, 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +15,11 @@ from harness.backbones.base import Backbone, StreamSpec, StreamState, Tap
 from harness.errors import UserError
 from harness.memory.regions import executing
 from methods.cache import TokenCache
+from methods.sherl.tiers import sum_of_tiers
 from methods.side.layers import MixerFactory, kept_layers, make_norm, sampler, side_width
 from methods.side.network import Network
+from methods.side.projections import token_norm
 from methods.side.salient import OWN_TAP, SalientRule
-
-EPSILON = 1e-6
 
 
 def _tiers(tap: Tap, grid: tuple[int, int] | None) -> Tensor:
@@ -35,6 +36,10 @@ class RouteSettings(Protocol):
     @property
     def reduction(self) -> int:
         """The side width is the backbone's divided by this."""
+
+    @property
+    def width(self) -> int | None:
+        """The side width itself; None for what ``reduction`` says."""
 
     @property
     def layers(self) -> tuple[int, ...] | None:
@@ -65,26 +70,48 @@ class GatedDown(nn.Module):
         return (self.mix(u) + u) * torch.sigmoid(self.gate(u))
 
 
+@dataclass(frozen=True)
+class RouteForm:
+    """What differs between the hosts' early routes.
+
+    Attributes:
+        down: how a tap comes to width m: gated (T5, CLIP-ViL), or linear and a norm.
+        mixer: makes F, which the sum goes through; None for the identity.
+        output_norm: whether a norm follows W_out.
+    """
+
+    down: Literal["gated", "linear"] = "gated"
+    mixer: MixerFactory | None = None
+    output_norm: bool = False
+
+
+def _down(spec: StreamSpec, layer: int, width: int, form: RouteForm) -> nn.Module:
+    """Return what brings a hidden state to width m."""
+    if form.down == "gated":
+        return GatedDown(spec.tap_width(layer), width)
+    return nn.Sequential(sampler(spec.tap_width(layer), width), token_norm(spec, width))
+
+
 class EarlyRoute(nn.Module):
     """The multi-tiered sensing adapter of one stream (SHERL, section 3.2), token by token.
 
-    R_i = sum_j ReLU(cos(v_i, v_j)) over the shallow taps; a = l1norm_i(ReLU(w (v_i q) + b) / R_i);
-    z = F(sum_i a_i v_i) + q; y = W_out ReLU(z) + tanh(alpha / T) X_deep.
+    z = F(sum_i a_i v_i) + q over the shallow taps, with the weights a of ``sum_of_tiers``;
+    y = norm(W_out ReLU(z)) + tanh(alpha / T) X_deep, rectified behind the norm of maps.
 
     Args:
         spec: the stream.
         settings: width, taps and T.
         late: whether the stream's last block follows, so that its output is not read.
-        mixer: makes F; None for the identity.
+        form: what the tiers go through.
     """
 
     temperature: Tensor
 
     def __init__(
-        self, spec: StreamSpec, settings: RouteSettings, late: bool, mixer: MixerFactory | None
+        self, spec: StreamSpec, settings: RouteSettings, late: bool, form: RouteForm
     ) -> None:
         super().__init__()
-        width = side_width(spec, settings.reduction)
+        width = side_width(spec, settings.reduction, settings.width)
         kept = kept_layers(spec, settings.layers)
         self.kept = tuple(i for i in kept if not (late and i == spec.depth))
         if len(self.kept) < 2:
@@ -92,14 +119,17 @@ class EarlyRoute(nn.Module):
                 f"layers={list(self.kept)}: stream '{spec.name}' needs two hidden states at least, "
                 f"a deep one and a shallow one."
             )
-        self.downs = nn.ModuleList(GatedDown(spec.tap_width(i), width) for i in self.kept)
+        self.downs = nn.ModuleList(_down(spec, i, width, form) for i in self.kept)
         self.score = sampler(width, 1)
         # A tensor: autograd would keep a new one of a plain number at every step.
         temperature = torch.tensor(settings.gate_temperature)
         self.register_buffer("temperature", temperature, persistent=False)
         self.alpha = nn.Parameter(torch.zeros(()))
-        self.mixer = None if mixer is None else mixer(spec, width)
-        self.up = sampler(width, spec.tap_width(self.kept[-1]))
+        self.mixer = None if form.mixer is None else form.mixer(spec, width)
+        outputs = spec.tap_width(self.kept[-1])
+        self.up = sampler(width, outputs)
+        self.norm = token_norm(spec, outputs) if form.output_norm else nn.Identity()
+        self.rectified = form.output_norm and spec.convolutional
 
     def forward(self, tokens: Sequence[Tensor], salient: Tensor, mask: Tensor | None) -> Tensor:
         """Return y [B, N, D].
@@ -110,16 +140,16 @@ class EarlyRoute(nn.Module):
             mask: [B, N] bool, True where a token is real.
         """
         *shallow, q = [down(tokens[i]) for i, down in zip(self.kept, self.downs, strict=True)]
-        v = torch.stack(shallow, 2)  # [B, N, L, m]
-        unit = F.normalize(v, dim=-1)
-        redundancy = F.relu(unit @ unit.transpose(2, 3)).sum(-1, keepdim=True)  # [B, N, L, 1]
-        weights = F.relu(self.score(v * q[:, :, None])) / redundancy.clamp_min(EPSILON)
-        weights = weights / (weights.sum(2, keepdim=True) + EPSILON)
-        total = (weights * v).sum(2)  # [B, N, m]
+        total = sum_of_tiers(torch.stack(shallow, 2), q, self.score)  # [B, N, m]
         if self.mixer is not None:
             total = self.mixer(total, salient, mask)
         share = torch.tanh(self.alpha / self.temperature)
-        return self.up(F.relu(total + q)) + share * tokens[self.kept[-1]]
+        y = self.norm(self.up(F.relu(total + q)))
+        return (F.relu(y) if self.rectified else y) + share * tokens[self.kept[-1]]
+
+
+def _ends_in_norm(spec: StreamSpec) -> bool:
+    return spec.style.norm_first and not spec.convolutional
 
 
 class SherlNetwork(Network):
@@ -132,7 +162,7 @@ class SherlNetwork(Network):
         settings: of the early routes.
         backbone: the frozen model; not a part of the network.
         reads: the streams that the head reads.
-        mixer: makes F of the early routes; None for the identity.
+        form: what the tiers of the early routes go through.
         salient: which token of which hidden state is salient.
     """
 
@@ -141,7 +171,7 @@ class SherlNetwork(Network):
         settings: RouteSettings,
         backbone: Backbone,
         reads: Sequence[str],
-        mixer: MixerFactory | None = None,
+        form: RouteForm = RouteForm(),
         salient: SalientRule = OWN_TAP,
     ) -> None:
         super().__init__()
@@ -150,10 +180,10 @@ class SherlNetwork(Network):
         crossed = {s for n in reads for s in backbone.spec(n).sources if backbone.spec(n).cross}
         specs = [spec for spec in backbone.specs if spec.name in (*reads, *crossed)]
         self.routes = nn.ModuleDict(
-            {s.name: EarlyRoute(s, settings, s.name in reads, mixer) for s in specs}
+            {s.name: EarlyRoute(s, settings, s.name in reads, form) for s in specs}
         )
         self.norms = nn.ModuleDict(
-            {s.name: make_norm(s.style, s.width) for s in specs if s.style.norm_first}
+            {s.name: make_norm(s.style, s.width) for s in specs if _ends_in_norm(s)}
         )
 
     def forward(

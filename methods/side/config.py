@@ -1,6 +1,6 @@
 """The settings that side networks share; torch-free, so that method cards can import it."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -25,10 +25,16 @@ Layers = Annotated[tuple[int, ...] | None, AfterValidator(_ascending)]
 """Which hidden states of a stream are read: 0 is the embedding; None for all."""
 
 
+Width = Annotated[int | None, Field(ge=1)]
+WIDTH: Any = Field(None, description="m itself, in place of the backbone's width divided by r")
+"""The field of a side width that is given as a number."""
+
+
 class SideConfig(Config):
     """Width and taps of a side network."""
 
     reduction: int = Field(4, ge=1, description="r: the side width is the backbone's divided by r")
+    width: Width = WIDTH
     layers: Layers = Field(
         None,
         description="hidden states to read: 0 is the embedding, i the output of block i; "

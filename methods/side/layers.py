@@ -34,12 +34,14 @@ MixerFactory = Callable[[StreamSpec, int], nn.Module]
 """From a stream's shape and the side width m to a ``TokenMixer`` that is a module."""
 
 
-def side_width(spec: StreamSpec, reduction: int) -> int:
-    """Return m = D / r.
+def side_width(spec: StreamSpec, reduction: int, width: int | None = None) -> int:
+    """Return m = D / r, or ``width`` where it is given.
 
     Raises:
         UserError: r does not divide D.
     """
+    if width is not None:
+        return width
     if spec.width % reduction:
         divisors = [r for r in range(1, spec.width + 1) if spec.width % r == 0]
         nearest = min(divisors, key=lambda r: abs(r - reduction))

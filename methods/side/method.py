@@ -88,7 +88,7 @@ class NetworkMethod(SideMethod):
         outputs = self.network(states, self.backbone, cache)
         for name, merge in self.merges.items():
             outputs[name] = merge(outputs[name], states[name].output)
-        return adapted_states(outputs, states, self.backbone)
+        return adapted_states(outputs, states, self.backbone, self.network.embeds)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Return the side network and the copied norms."""

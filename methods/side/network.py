@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from harness.backbones.base import Backbone, StreamSpec, StreamState
+from harness.backbones.base import Backbone, StreamSpec, StreamState, Tap
 from harness.errors import UserError
 from methods.cache import TokenCache
 from methods.side.layers import MixerFactory, sampler
@@ -24,6 +25,7 @@ class SideTaps:
             the last one.
         salients: the salient token [B, D] of each of them.
         mask: [B, N] bool, True where a token is real; None where all are.
+        states: the hidden states as the backbone has them, maps in full.
         cache: what the side network has seen of earlier tokens, where text is written token by
             token; ``tokens`` are the new ones alone.
     """
@@ -31,6 +33,7 @@ class SideTaps:
     tokens: Sequence[Tensor]
     salients: Sequence[Tensor]
     mask: Tensor | None
+    states: Sequence[Tap]
     cache: TokenCache | None = None
 
 
@@ -74,6 +77,7 @@ class Ending:
         bias: whether the upsampler has one.
         finish: makes a residual network at backbone width behind the upsampler; None for nothing.
         norm: makes the norm of a stream's adapted output, by its name; None for nothing.
+        embedded: whether the upsampler ends at the embedding's width E and not at D.
         crossed_at_backbone_width: whether a stream that reads another by cross-attention reads its
             adapted output [B, M, D] and not its side output [B, M, m].
     """
@@ -82,6 +86,7 @@ class Ending:
     bias: bool = True
     finish: MixerFactory | None = None
     norm: Callable[[str], nn.Module] | None = None
+    embedded: bool = False
     crossed_at_backbone_width: bool = False
 
 
@@ -90,9 +95,11 @@ class Network(nn.Module, ABC):
 
     Attributes:
         norms: the trained norms that end adapted outputs, by stream.
+        embeds: whether an output is one token, the embedding that compares samples.
     """
 
     norms: nn.ModuleDict
+    embeds: ClassVar[bool] = False
 
     @abstractmethod
     def forward(
@@ -146,7 +153,7 @@ class SideNetwork(Network):
         crossed = {s for x in streams.values() if self._reads_full_width(x) for s in x.spec.sources}
         upsampled = [name for name in self.order if name in (*reads, *crossed)]
         self.upsamplers = nn.ModuleDict(
-            {n: sampler(streams[n].width, streams[n].spec.width, ending.bias) for n in upsampled}
+            {n: sampler(streams[n].width, self._end_width(n), ending.bias) for n in upsampled}
         )
         self.finishers = nn.ModuleDict()
         if ending.finish is not None:
@@ -201,7 +208,7 @@ class SideNetwork(Network):
         salients = self.salient.select(backbone, name, tokens, state.mask)
         if cache is not None:  # the salient token of a growing text is one of its first
             salients = [cache.keep(self, f"{name}.{i}", h0) for i, h0 in enumerate(salients)]
-        return SideTaps(tokens, salients, state.mask, cache)
+        return SideTaps(tokens, salients, state.mask, state.taps, cache)
 
     def _sources(
         self,
@@ -228,6 +235,10 @@ class SideNetwork(Network):
 
     def _reads_full_width(self, stream: SideStream) -> bool:
         return stream.spec.cross and self.ending.crossed_at_backbone_width
+
+    def _end_width(self, name: str) -> int:
+        spec = self._spec(name)
+        return embedding_width(spec) if self.ending.embedded else spec.width
 
     def _spec(self, name: str) -> StreamSpec:
         stream = self.streams[name]
@@ -293,10 +304,39 @@ def join_sources(s: Tensor, sources: SourceTokens | None, spec: StreamSpec) -> T
     return s + sources.value
 
 
+def embedding_width(spec: StreamSpec) -> int:
+    """Return E of a stream.
+
+    Raises:
+        UserError: it has no embedding.
+    """
+    if spec.embedding_width is None:
+        raise UserError(
+            f"method.output: stream '{spec.name}' has no embedding that compares it with others, "
+            f"as those of clip and vse have; leave method.output=state."
+        )
+    return spec.embedding_width
+
+
 def adapted_states(
-    outputs: Mapping[str, Tensor], states: Mapping[str, StreamState], backbone: Backbone
+    outputs: Mapping[str, Tensor],
+    states: Mapping[str, StreamState],
+    backbone: Backbone,
+    embeds: bool = False,
 ) -> dict[str, StreamState]:
-    """Return the states with ``outputs`` [B, N, D] in place of the frozen ones."""
+    """Return the states with ``outputs`` in place of the frozen ones.
+
+    Args:
+        outputs: [B, N, D] by stream, or [B, 1, E].
+        states: the frozen states.
+        backbone: tells a stream's salient token.
+        embeds: whether an output is one token, the embedding.
+    """
+    if embeds:
+        return {
+            name: replace(states[name].adapted(output, output[:, 0]), mask=None)
+            for name, output in outputs.items()
+        }
     return {
         name: states[name].adapted(output, backbone.select_salient(name, output, states[name].mask))
         for name, output in outputs.items()

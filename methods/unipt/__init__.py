@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from harness.cards import MethodCard, Published
 from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS, SideConfig
@@ -16,6 +16,31 @@ class UniptConfig(SideConfig):
         description="what follows the aggregation: a linear layer and a norm (text and retrieval "
         "hosts), or an m-d-m network and a norm (CLIP-ViL, MDETR)",
     )
+    output: Literal["state", "projected", "embedding"] = Field(
+        "state",
+        description="what is adapted: a stream's hidden states; the same, brought to the width of "
+        "the retrieval embedding (VSE); or the frozen embedding, which one token changes "
+        "(CLIP4Clip)",
+    )
+    crossing: Literal["meeting", "targets"] = Field(
+        "meeting",
+        description="how a stream reads another across: as one more target (T5), or added to its "
+        "own targets (MDETR)",
+    )
+    map_pooling: Literal["guided", "mean"] = Field(
+        "guided",
+        description="how the maps of a convolutional stream come to the last one's grid: weighted "
+        "by likeness to it, or averaged",
+    )
+
+    @model_validator(mode="after")
+    def _check_output(self) -> "UniptConfig":
+        if self.output != "state" and self.merge != "none":
+            raise ValueError(
+                f"merge={self.merge} joins hidden states, but output={self.output} has none at "
+                f"the backbone's width; leave merge=none"
+            )
+        return self
 
 
 CARD = MethodCard(
@@ -42,6 +67,10 @@ CARD = MethodCard(
             values={"projection": "mlp", "reduction": 2, "train_norms": "none"},
             trainable="10.3 M",
             note="As released. With projection=linear it is 10,287,034: the figure printed.",
+        ),
+        "clip-vit-b32": Published(
+            values={"output": "embedding", "width": 512, "train_norms": "none"},
+            trainable="9.6 M",
         ),
     },
 )

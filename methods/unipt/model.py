@@ -5,6 +5,7 @@ Notation of the paper: Z_l the down-projected tap l, Z_a the anchor (the last ta
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,46 +15,23 @@ from harness.backbones.base import StreamSpec
 from harness.errors import UserError
 from methods.cache import remember
 from methods.side.config import SideConfig
+from methods.side.embedding import EmbeddingNetwork
 from methods.side.layers import MixerFactory, causal_mask, kept_layers, side_width
+from methods.side.maps import GuidedPool
 from methods.side.method import NetworkMethod
 from methods.side.network import (
     Ending,
+    Network,
     SideNetwork,
     SideStream,
     SideTaps,
     SourceTokens,
 )
+from methods.side.projections import LinearProjection, MlpProjection, token_norm
 from methods.side.salient import OWN_TAP, SalientRule, masked_mean
 from methods.unipt import UniptConfig
-
-EPSILON = 1e-6
-
-
-class LinearProjection(nn.Module):
-    """P of the text and retrieval hosts: a linear layer, then a norm."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor, salient: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG002
-        """Map [B, N, m] to [B, N, m], each token by itself."""
-        return self.norm(self.linear(x))
-
-
-class MlpProjection(nn.Module):
-    """P of CLIP-ViL and MDETR: an m-d-m network, then a norm."""
-
-    def __init__(self, width: int, hidden: int) -> None:
-        super().__init__()
-        self.up = nn.Linear(width, hidden)
-        self.down = nn.Linear(hidden, width)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, x: Tensor, salient: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG002
-        """Map [B, N, m] to [B, N, m], each token by itself."""
-        return self.norm(self.down(F.relu(self.up(x))))
+from methods.unipt.confidence import Confidence, interact
+from methods.unipt.embedding import MeetingStream
 
 
 @dataclass(frozen=True)
@@ -64,21 +42,16 @@ class ParallelParts:
         projection: makes P.
         meeting: makes what each M_l goes through; None for nothing.
         finish: makes a residual network behind the upsampler; None for nothing.
+        crossing: what a stream makes of the side output of one that it reads by cross-attention:
+            one more target, at backbone width, or an addition to every target of its own.
+        map_pooling: how maps come to the grid of the last one.
     """
 
-    projection: MixerFactory
+    projection: MixerFactory = LinearProjection
     meeting: MixerFactory | None = None
     finish: MixerFactory | None = None
-
-
-def linear_projection(_: StreamSpec, width: int) -> LinearProjection:
-    """Return P of the text and retrieval hosts."""
-    return LinearProjection(width)
-
-
-def mlp_projection(spec: StreamSpec, width: int) -> MlpProjection:
-    """Return P of CLIP-ViL and MDETR."""
-    return MlpProjection(width, spec.width)
+    crossing: Literal["meeting", "targets"] = "meeting"
+    map_pooling: Literal["guided", "mean"] = "mean"
 
 
 class ParallelStream(SideStream):
@@ -89,7 +62,9 @@ class ParallelStream(SideStream):
 
     The sources' side outputs are one more target, without the identity: their tokens need not be
     this stream's. Sources that are read by cross-attention come at backbone width and pass the
-    anchor's filter.
+    anchor's filter; or (``crossing``) their side outputs S are added to the stream's own targets,
+    Z_l + LN(W l1norm(ReLU(Z_l S^T)) S), as on MDETR. The norms of a convolutional stream are batch
+    norms.
 
     Args:
         spec: the stream.
@@ -103,7 +78,7 @@ class ParallelStream(SideStream):
         config: SideConfig,
         parts: ParallelParts,
     ) -> None:
-        width = side_width(spec, config.reduction)
+        width = side_width(spec, config.reduction, config.width)
         super().__init__(spec, width)
         self.kept = kept_layers(spec, config.layers)
         if len(self.kept) < 2:
@@ -112,9 +87,15 @@ class ParallelStream(SideStream):
                 f"least, an anchor (the last) and a target."
             )
         self.samplers = nn.ModuleList(
-            nn.Sequential(nn.Linear(spec.tap_width(i), width), nn.LayerNorm(width))
+            nn.Sequential(nn.Linear(spec.tap_width(i), width), token_norm(spec, width))
             for i in self.kept
         )
+        self.pools = nn.ModuleList()
+        if spec.convolutional and parts.map_pooling == "guided":
+            self.pools.extend(GuidedPool(spec.width, spec.tap_width(i)) for i in self.kept[:-1])
+        self.crosser: nn.Module | None = None
+        if spec.cross and parts.crossing == "targets":
+            self.crosser = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width))
         self.confidence = Confidence(width)
         self.projection = parts.projection(spec, width)
         self.meetings = nn.ModuleList()
@@ -123,10 +104,9 @@ class ParallelStream(SideStream):
 
     def forward(self, taps: SideTaps, sources: SourceTokens | None) -> Tensor:
         """Return the side output O [B, N, m]."""
-        filtered = [
-            down(taps.tokens[layer]) for layer, down in zip(self.kept, self.samplers, strict=True)
-        ]
-        *targets, anchor = filtered  # each [B, N, m]
+        *targets, anchor = self._filter(taps)  # each [B, N, m]
+        if self.crosser is not None and sources is not None:
+            targets = [z + self._cross(z, sources) for z in targets]
         known = [remember(taps.cache, self, f"z{i}", z, 1) for i, z in enumerate(targets)]
         visible = self._visible(anchor, known[0], taps.mask)
         meetings = [
@@ -135,8 +115,8 @@ class ParallelStream(SideStream):
         for i, follow in enumerate(self.meetings):
             meetings[i] = follow(meetings[i], taps.salients[self.kept[i]], taps.mask)
         means = [self._summary(z, taps.mask) for z in targets]
-        if sources is not None:
-            seen = None if sources.mask is None else sources.mask[:, None, :]
+        if sources is not None and self.crosser is None:
+            seen = _seen(sources)
             value = self.samplers[-1](sources.value) if self.spec.cross else sources.value
             meetings.append(interact(anchor, value, seen))
             means.append(masked_mean(value, sources.mask))
@@ -145,6 +125,19 @@ class ParallelStream(SideStream):
             (c * m for c, m in zip(weights, meetings, strict=True)), torch.zeros_like(anchor)
         )
         return anchor + self.projection(total, taps.salients[self.kept[-1]], taps.mask)
+
+    def _filter(self, taps: SideTaps) -> list[Tensor]:
+        """Return the kept hidden states at width m, [B, N, m] each, the anchor last."""
+        tokens = [taps.tokens[layer] for layer in self.kept]
+        grid = taps.states[self.kept[-1]].grid
+        for i, pool in enumerate(self.pools):
+            assert grid is not None
+            tokens[i] = pool(taps.states[self.kept[i]].value, tokens[-1], grid)
+        return [down(x) for down, x in zip(self.samplers, tokens, strict=True)]
+
+    def _cross(self, target: Tensor, sources: SourceTokens) -> Tensor:
+        assert self.crosser is not None
+        return self.crosser(interact(target, sources.value, _seen(sources)))
 
     def _visible(self, anchor: Tensor, target: Tensor, mask: Tensor | None) -> Tensor | None:
         """Return which keys a query may meet, [B or 1, 1 or N, M] bool; None where all."""
@@ -159,47 +152,6 @@ class ParallelStream(SideStream):
         return z if self.spec.causal else masked_mean(z, mask)
 
 
-class Confidence(nn.Module):
-    """c = softmax_l(w . (mean(Z_a) * mean(Z_l)) + b), one scalar a tap and sample.
-
-    In a causal stream the token itself stands for the mean, which would see the future.
-
-    Args:
-        width: m.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.score = nn.Linear(width, 1)
-
-    def forward(self, anchor: Tensor, targets: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return one weight [B, 1 or N, 1] a target.
-
-        Args:
-            anchor: [B, 1 or N, m].
-            targets: each [B, 1 or N, m].
-        """
-        scores = [self.score(anchor * z) for z in targets]  # each [B, 1 or N, 1]
-        return torch.stack(scores).softmax(0).unbind(0)
-
-
-def interact(anchor: Tensor, target: Tensor, visible: Tensor | None) -> Tensor:
-    """Return l1norm(ReLU(anchor target^T)) target, parameter-free attention without a softmax.
-
-    The rows are normalised after the product, so that one [N, M] matrix is stored and not two.
-
-    Args:
-        anchor: [B, N, m].
-        target: [B, M, m].
-        visible: broadcasts to [B, N, M]; False where a target token must not be met.
-    """
-    scores = anchor @ target.transpose(1, 2)  # [B, N, M]
-    if visible is not None:
-        scores = scores.masked_fill(~visible, 0)
-    scores = F.relu(scores)
-    return (scores @ target) / (scores.sum(-1, keepdim=True) + EPSILON)
-
-
 def parallel_network(
     config: SideConfig,
     specs: Sequence[StreamSpec],
@@ -209,18 +161,52 @@ def parallel_network(
     salient: SalientRule = OWN_TAP,
 ) -> SideNetwork:
     """Return the parallel side networks; ``out = U(ReLU(O))`` for the streams in ``reads``."""
-    ending = replace(ending, activation=F.relu, finish=parts.finish, crossed_at_backbone_width=True)
+    ending = replace(
+        ending,
+        activation=F.relu,
+        finish=parts.finish,
+        crossed_at_backbone_width=parts.crossing == "meeting",
+    )
     return SideNetwork(
         specs, reads, lambda spec: ParallelStream(spec, config, parts), ending, salient
     )
 
 
+def _seen(sources: SourceTokens) -> Tensor | None:
+    """Return which source tokens are real, [B, 1, M] bool; None where all are."""
+    return None if sources.mask is None else sources.mask[:, None, :]
+
+
 class Unipt(NetworkMethod):
     """Universal parallel tuning."""
 
-    def build_network(self, config: SideConfig) -> SideNetwork:
-        """Return the parallel side networks."""
+    def build_network(self, config: SideConfig) -> Network:
+        """Return the parallel side networks, or those of the streams' embeddings."""
         assert isinstance(config, UniptConfig)
-        linear = config.projection == "linear"
-        parts = ParallelParts(linear_projection if linear else mlp_projection)
+        if config.output == "embedding":
+            return EmbeddingNetwork([s for s in self.specs if s.name in self.reads], self._meeting)
+        parts = ParallelParts(
+            LinearProjection if config.projection == "linear" else MlpProjection,
+            crossing=config.crossing,
+            map_pooling=config.map_pooling,
+        )
         return parallel_network(config, self.specs, self.reads, parts, self.ending(config))
+
+    def ending(self, config: SideConfig) -> Ending:
+        """Return what follows the side outputs, at the width that ``output`` says."""
+        assert isinstance(config, UniptConfig)
+        if config.output == "projected":
+            return Ending(embedded=True)
+        return super().ending(config)
+
+    @property
+    def embedded(self) -> tuple[str, ...]:
+        """The streams whose states are at the embedding's width."""
+        assert isinstance(self.config, UniptConfig)
+        return () if self.config.output == "state" else self.reads
+
+    def _meeting(self, spec: StreamSpec) -> MeetingStream:
+        config = self.config
+        assert isinstance(config, UniptConfig)
+        width = side_width(spec, config.reduction, config.width)
+        return MeetingStream(spec, width, kept_layers(spec, config.layers))
