@@ -95,6 +95,12 @@ def build_model(config: RunConfig, task: Task, device: torch.device) -> Built:
     method = METHODS.load(config.method.name)(
         config.method.config, backbone, task.reads(backbone)
     ).to(device)
+    if method.embedded:
+        raise UserError(
+            f"method.output: method '{config.method.name}' brings {', '.join(method.embedded)} to "
+            f"the width of an embedding, but task '{config.task.name}' compares none; "
+            f"leave method.output=state."
+        )
     if config.train.grad_checkpoint:
         recompute_blocks(backbone)
     return Built(AdaptedModel(method, head), size, weights_hash)

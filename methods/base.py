@@ -19,6 +19,7 @@ from harness.registry import Config
 from methods.cache import TokenCache
 
 States = dict[str, StreamState]
+STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -202,6 +203,19 @@ class SideMethod(Method):
         for spec in self.specs:
             states[spec.name] = self.encode(spec.name, inputs, states)
         return states
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Return the running statistics of the side network's batch norms."""
+        return {
+            name: buffer
+            for name, buffer in self.named_buffers()
+            if name.endswith(STATISTICS) and not name.startswith("backbone.")
+        }
+
+    def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the running statistics."""
+        for name, buffer in SideMethod.extra_state(self).items():
+            buffer.copy_(state[name])
 
     @abstractmethod
     def side(self, states: States, cache: TokenCache | None = None) -> States:

@@ -65,6 +65,7 @@ class StreamSpec:
         attention_width: size of queries, keys and values of all heads together; None for ``width``.
         style: how its blocks are made; side networks of a convolutional stream follow it too.
         widths: sizes of its ``depth + 1`` hidden states where they differ, the last one ``width``.
+        stage_ends: the hidden states that are read where none are named; None for all.
         convolutional: whether its blocks are stages of maps, with neither attention nor sub-layers.
         embedding_width: size E of the embedding that compares samples of several modalities; None
             where the backbone has no such space.
@@ -82,6 +83,7 @@ class StreamSpec:
     attention_width: int | None = None
     style: BlockStyle = BlockStyle()
     widths: tuple[int, ...] | None = None
+    stage_ends: tuple[int, ...] | None = None
     convolutional: bool = False
     embedding_width: int | None = None
 
@@ -179,7 +181,7 @@ class AttentionNames:
 class Backbone(nn.Module, ABC):
     """A pretrained model.
 
-    The full-precision master of a parameter can be read again from ``weights_path`` at any time.
+    The full-precision master of a parameter can be read again from its file at any time.
 
     Args:
         config: the backbone's configuration.
@@ -238,6 +240,15 @@ class Backbone(nn.Module, ABC):
             cache: what ``new_cache`` made: the stream's earlier tokens; ``inputs`` hold the new
                 ones alone (``provides`` says "generation").
         """
+
+    def stored(self, name: str) -> tuple[Path, str] | None:
+        """Return the file that holds a parameter's full-precision master, and its name there.
+
+        None for random weights.
+        """
+        if self.weights_path is None:
+            return None
+        return self.weights_path, self.stored_names.get(name, name)
 
     def spellings(self, name: str) -> Sequence[str]:
         """Return the names under which weight files may hold a parameter, its own first."""

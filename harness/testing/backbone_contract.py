@@ -267,7 +267,7 @@ class BackboneContract:
         for spec in backbone.specs:
             states[spec.name] = backbone.encode(spec.name, inputs, states)
         heard = [s.output.square().mean() for s in states.values()]
-        for spec in (s for s in backbone.specs if s.embedding_width):
+        for spec in backbone.specs if "embedding" in self.card.provides else ():
             embedded = backbone.embed(spec.name, states[spec.name].salient)
             assert embedded.shape == (len(TEXTS), spec.embedding_width)
             heard.append(embedded.square().mean())

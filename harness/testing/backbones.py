@@ -67,6 +67,18 @@ SMALL_BACKBONES: Mapping[str, Mapping[str, Any]] = {
         "dropout": 0.0,
     },
     "timm_vision": {"model": "test_vit", "image_size": 32},
+    "vse": {
+        "image": {"model": "test_resnet", "image_size": 64},
+        "text": {
+            "width": 32,
+            "heads": 4,
+            "ffn_width": 64,
+            "layers": 2,
+            "vocabulary": 300,
+            "dropout": 0.0,
+        },
+        "embedding_width": 24,
+    },
     "t5": {
         "width": 32,
         "heads": 4,

@@ -141,12 +141,14 @@ class MpIsmoe(NetworkMethod):
         return {**parts, "experts": experts}
 
     def extra_state(self) -> dict[str, Tensor]:
-        """Return codes, grids and the record of noise."""
-        return self._requantizer.state_dict()
+        """Return codes, grids and the record of noise, beside what every side network keeps."""
+        return {**super().extra_state(), **self._requantizer.state_dict()}
 
     def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
-        """Restore codes, grids and the record of noise."""
-        self._requantizer.load_state_dict(state)
+        """Restore what ``extra_state`` returned."""
+        super().load_extra_state(state)
+        own = super().extra_state()
+        self._requantizer.load_state_dict({n: t for n, t in state.items() if n not in own})
 
     def backbone_state_hash(self) -> str:
         """Return sha256 over all codes and grids."""
@@ -203,9 +205,21 @@ def _masters(backbone: Backbone, names: Sequence[str]) -> MasterStore | None:
             tensors[f"{name}.weight"] = weight
     if any(t.is_meta or isinstance(t, FakeTensor) for t in tensors.values()):
         return None
-    if backbone.weights_path is not None:
-        return MasterStore.from_file(backbone.weights_path, tensors, backbone.stored_names)
-    return MasterStore.from_tensors(tensors)
+    places = {name: backbone.stored(name) for name in tensors}
+    files = {place[0]: dict[str, str]() for place in places.values() if place}
+    for name, place in places.items():
+        if place:
+            files[place[0]][name] = place[1]
+    random = {name: tensors[name] for name, place in places.items() if not place}
+    return MasterStore.joined(
+        [
+            *(
+                MasterStore.from_file(path, {name: tensors[name] for name in names}, names)
+                for path, names in files.items()
+            ),
+            MasterStore.from_tensors(random),
+        ]
+    )
 
 
 def _generator() -> torch.Generator:

@@ -1,6 +1,6 @@
 """Full-precision masters, read from their files one tensor at a time and never kept."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -42,6 +42,7 @@ class MasterStore:
         self._sources = dict(sources)
         self._replaced: dict[str, TensorSource] = {}
         self._folder: TemporaryDirectory[str] | None = None
+        self._joined: tuple[MasterStore, ...] = ()
 
     @classmethod
     def from_file(
@@ -82,6 +83,13 @@ class MasterStore:
         """Write tensors, such as random weights, to temporary files and read them from there."""
         store = cls({})
         store._sources = {name: store._write(name, tensor) for name, tensor in tensors.items()}
+        return store
+
+    @classmethod
+    def joined(cls, stores: Sequence["MasterStore"]) -> "MasterStore":
+        """Read the tensors of several stores."""
+        store = cls({name: source for s in stores for name, source in s._sources.items()})
+        store._joined = tuple(stores)  # their temporary files live as long as they do
         return store
 
     @property

@@ -65,6 +65,11 @@ CARD = MethodCard(
             trainable="13.0 M",
             note="The released code has 0.38 M more than the figure printed.",
         ),
+        "vse": Published(
+            values={"width": 512, "down": "linear", "output_norm": True},
+            trainable="11.3 M",
+            note="The released code has 0.23 M fewer than the figure printed.",
+        ),
         "clip-vit-b32": Published(values={"output": "embedding", "width": 512}, trainable="9.6 M"),
     },
 )

@@ -34,7 +34,7 @@ class Sherl(SideMethod):
 
     def _build_network(self, config: SherlConfig) -> Network:
         if config.output == "embedding":
-            return EmbeddingNetwork([s for s in self.specs if s.name in self.reads], self._tiered)
+            return EmbeddingNetwork(self.backbone, self.reads, self._tiered)
         form = RouteForm(config.down, MlpProjection if config.sum_mlp else None, config.output_norm)
         return SherlNetwork(config, self.backbone, self.reads, form)
 

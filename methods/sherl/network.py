@@ -112,7 +112,7 @@ class EarlyRoute(nn.Module):
     ) -> None:
         super().__init__()
         width = side_width(spec, settings.reduction, settings.width)
-        kept = kept_layers(spec, settings.layers)
+        kept = kept_layers(spec, settings.layers or tuple(range(spec.depth + 1)))
         self.kept = tuple(i for i in kept if not (late and i == spec.depth))
         if len(self.kept) < 2:
             raise UserError(

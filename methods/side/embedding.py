@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.backbones.base import Backbone, StreamSpec, StreamState
+from harness.errors import UserError
 from methods.cache import TokenCache
 from methods.side.network import Network, embedding_width
 
@@ -63,17 +64,29 @@ class EmbeddingNetwork(Network):
     """An ``EmbeddingStream`` for every stream that the head reads.
 
     Args:
-        specs: the streams that the head reads.
+        backbone: the frozen model; not a part of the network.
+        reads: the streams that the head reads.
         build: makes the side network of one stream.
+
+    Raises:
+        UserError: the backbone embeds nothing by itself.
     """
 
     embeds = True
 
     def __init__(
-        self, specs: Sequence[StreamSpec], build: Callable[[StreamSpec], EmbeddingStream]
+        self,
+        backbone: Backbone,
+        reads: Sequence[str],
+        build: Callable[[StreamSpec], EmbeddingStream],
     ) -> None:
         super().__init__()
-        self.streams = nn.ModuleDict({spec.name: build(spec) for spec in specs})
+        if type(backbone).embed is Backbone.embed:
+            raise UserError(
+                f"method.output=embedding: {type(backbone).__name__} has no embedding of its own, "
+                f"as that of clip is; leave method.output=state."
+            )
+        self.streams = nn.ModuleDict({name: build(backbone.spec(name)) for name in reads})
         self.norms = nn.ModuleDict()
 
     def forward(

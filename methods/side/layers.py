@@ -59,7 +59,7 @@ def kept_layers(spec: StreamSpec, layers: tuple[int, ...] | None) -> tuple[int, 
         UserError: a stream has fewer blocks.
     """
     if layers is None:
-        return tuple(range(spec.depth + 1))
+        return spec.stage_ends or tuple(range(spec.depth + 1))
     if layers[-1] > spec.depth:
         raise UserError(
             f"layers={list(layers)}: stream '{spec.name}' has {spec.depth} blocks, so its hidden "

@@ -68,6 +68,10 @@ CARD = MethodCard(
             trainable="10.3 M",
             note="As released. With projection=linear it is 10,287,034: the figure printed.",
         ),
+        "vse": Published(
+            values={"output": "projected", "width": 512, "train_norms": "none"},
+            trainable="12.4 M",
+        ),
         "clip-vit-b32": Published(
             values={"output": "embedding", "width": 512, "train_norms": "none"},
             trainable="9.6 M",

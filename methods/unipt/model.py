@@ -184,7 +184,7 @@ class Unipt(NetworkMethod):
         """Return the parallel side networks, or those of the streams' embeddings."""
         assert isinstance(config, UniptConfig)
         if config.output == "embedding":
-            return EmbeddingNetwork([s for s in self.specs if s.name in self.reads], self._meeting)
+            return EmbeddingNetwork(self.backbone, self.reads, self._meeting)
         parts = ParallelParts(
             LinearProjection if config.projection == "linear" else MlpProjection,
             crossing=config.crossing,

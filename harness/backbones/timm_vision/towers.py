@@ -154,7 +154,7 @@ class ConvolutionalTower(Tower):
         self.embedding = stages[0][0]
         self.blocks = nn.ModuleList(stage for stage, _, _ in stages[1:])
         widths = tuple(width for _, width, _ in stages)
-        self.strides = tuple(stride for _, _, stride in stages)
+        strides = [stride for _, _, stride in stages]
         self.image_size = config.image_size
         self.spec = StreamSpec(
             "image",
@@ -165,6 +165,7 @@ class ConvolutionalTower(Tower):
             modality="image",
             style=BlockStyle(activation="gelu"),
             widths=widths,
+            stage_ends=_stage_ends(strides),
             convolutional=True,
         )
         kept = [*self.named_parameters(), *self.named_buffers()]
@@ -196,6 +197,11 @@ class ConvolutionalTower(Tower):
     def norms(self) -> list[str]:
         """Return the names of the batch norms, in order."""
         return [name for name, m in self.named_modules() if isinstance(m, _BatchNorm)]
+
+
+def _stage_ends(strides: Sequence[int]) -> tuple[int, ...]:
+    """Return the last of the hidden states of every stride."""
+    return tuple(i for i, s in enumerate(strides) if s not in strides[i + 1 :])
 
 
 def _stages(model: Any) -> list[tuple[nn.Sequential, int, int]]:
