@@ -63,7 +63,7 @@ def test_an_embedding_meets_every_hidden_state(seed, tokens, data):
         met = sum(a * z_n for a, z_n in zip(likeness, z, strict=True))
         meetings.append(met / (sum(likeness) + EPSILON) + z[real - 1])
         mean = sum(z) / real
-        scores.append(float(linear(stream.confidence.score, anchor * mean)))
+        scores.append(linear(stream.confidence.score, anchor * mean).item())
     total = anchor.clone()
     for score, meeting in zip(scores, meetings, strict=True):
         share = math.exp(score - max(scores)) / sum(math.exp(s - max(scores)) for s in scores)
@@ -84,7 +84,7 @@ def test_an_embedding_sums_tiers_that_do_not_repeat(seed, tokens, gated, data):
     tiers = []
     for layer in range(3):
         v = [linear(stream.filters[layer][1], states[layer][0, n].relu()) for n in range(real)]
-        heights = [max(float(linear(stream.pools[layer], q * v_n)), 0.0) for v_n in v]
+        heights = [max(linear(stream.pools[layer], q * v_n).item(), 0.0) for v_n in v]
         pooled = sum(h * v_n for h, v_n in zip(heights, v, strict=True)) / (sum(heights) + EPSILON)
         gate = torch.sigmoid(stream.gates[layer] / 0.5) if gated else 1.0
         tiers.append(pooled + gate * v[real - 1])
@@ -93,7 +93,7 @@ def test_an_embedding_sums_tiers_that_do_not_repeat(seed, tokens, gated, data):
         redundancy = sum(
             max(float(torch.cosine_similarity(p, other, dim=0)), 0.0) for other in tiers
         )
-        weights.append(max(float(linear(stream.score, p * q)), 0.0) / redundancy)
+        weights.append(max(linear(stream.score, p * q).item(), 0.0) / redundancy)
     total = sum(w * p for w, p in zip(weights, tiers, strict=True)) / (sum(weights) + EPSILON)
     expected = frozen[0] + linear(stream.up[1], (total + q).relu())
     assert torch.allclose(result, expected, atol=1e-8)
@@ -114,7 +114,7 @@ def test_maps_are_pooled_window_by_window(seed, window, side):
                 for i in range(window)
                 for j in range(window)
             ]
-            scores = [max(float(guide @ x), 0.0) for x in places]
+            scores = [max((guide @ x).item(), 0.0) for x in places]
             weights = [s / (sum(scores) + EPSILON) + 1 / window**2 for s in scores]
             expected = sum(w * x for w, x in zip(weights, places, strict=True))
             assert torch.allclose(result[row * side + column], expected, atol=1e-6)
