@@ -57,7 +57,8 @@ class StreamSpec:
         heads: attention heads of a block.
         ffn_width: hidden size of a block's feed-forward network.
         modality: the modality that gives the stream's own tokens, or None where they are made of
-            the sources' tokens alone. With sources, features belong to a row, not to a unit.
+            the sources' tokens alone, or are trained queries (with ``cross``). With sources,
+            features belong to a row, not to a unit.
         sources: earlier streams that this stream reads.
         cross: whether it reads them by cross-attention; otherwise their tokens, concatenated in
             this order, are its own.
@@ -279,7 +280,6 @@ class Backbone(nn.Module, ABC):
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
         cache: Any = None,
-        aux: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> Tensor:
         """Run the last block of a stream alone (``provides`` says "late_block").
 
@@ -290,7 +290,6 @@ class Backbone(nn.Module, ABC):
             memory: [B, M, D], what cross-attention reads.
             memory_mask: [B, M] bool.
             cache: a cache of its own, where text is written token by token.
-            aux: the ``aux_outputs`` of the stream's state.
 
         Returns:
             The block's output [B, N, D], before the stack's final norm.
@@ -299,6 +298,14 @@ class Backbone(nn.Module, ABC):
             UserError: the backbone cannot.
         """
         raise UserError(f"{type(self).__name__} cannot run its last block alone.")
+
+    def finish(self, stream: str, hidden: Tensor) -> Tensor:
+        """Return a stream's output [B, N, D] of its last block's, where no method puts a norm.
+
+        By default the last block's output itself: where blocks have their norms first, a method
+        ends in a norm of its own.
+        """
+        return hidden
 
     @abstractmethod
     def select_salient(self, stream: str, output: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,7 +1,6 @@
 """A small backbone for tests: two unimodal streams and a joint one, a few thousand parameters."""
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -67,6 +66,21 @@ SMALL_BACKBONES: Mapping[str, Mapping[str, Any]] = {
         "dropout": 0.0,
     },
     "timm_vision": {"model": "test_vit", "image_size": 32},
+    "mdetr": {
+        "vision": "test_resnet",
+        "image_size": 64,
+        "text_width": 32,
+        "text_heads": 4,
+        "text_ffn_width": 64,
+        "text_layers": 1,
+        "vocabulary": 300,
+        "width": 32,
+        "heads": 4,
+        "ffn_width": 64,
+        "layers": 3,
+        "queries": 5,
+        "dropout": 0.0,
+    },
     "vse": {
         "image": {"model": "test_resnet", "image_size": 64},
         "text": {
@@ -269,7 +283,6 @@ class TinyBackbone(Backbone):
         memory: Tensor | None = None,  # noqa: ARG002 - nothing crosses
         memory_mask: Tensor | None = None,  # noqa: ARG002
         cache: Any = None,  # noqa: ARG002
-        aux: Mapping[str, Tensor] = MappingProxyType({}),  # noqa: ARG002 - its states carry none
     ) -> Tensor:
         """Run the last block of a stream."""
         return cast(nn.ModuleList, self.streams[stream])[-1](hidden, mask)

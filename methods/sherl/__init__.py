@@ -65,6 +65,16 @@ CARD = MethodCard(
             trainable="13.0 M",
             note="The released code has 0.38 M more than the figure printed.",
         ),
+        "mdetr": Published(
+            values={
+                "layers": {"encoder": (1, 2, 4, 6), "decoder": (1, 3, 4, 5)},
+                "reduction": 2,
+                "down": "linear",
+                "sum_mlp": True,
+                "output_norm": True,
+            },
+            trainable="0.7 M",
+        ),
         "vse": Published(
             values={"width": 512, "down": "linear", "output_norm": True},
             trainable="11.3 M",

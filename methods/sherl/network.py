@@ -4,7 +4,7 @@ Notation of the paper: v_i the down-projected tap i, q that of the deepest tap, 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from harness.errors import UserError
 from harness.memory.regions import executing
 from methods.cache import TokenCache
 from methods.sherl.tiers import sum_of_tiers
+from methods.side.config import LayerChoice
 from methods.side.layers import MixerFactory, kept_layers, make_norm, sampler, side_width
 from methods.side.network import Network
 from methods.side.projections import token_norm
@@ -42,7 +43,7 @@ class RouteSettings(Protocol):
         """The side width itself; None for what ``reduction`` says."""
 
     @property
-    def layers(self) -> tuple[int, ...] | None:
+    def layers(self) -> LayerChoice:
         """The hidden states to read; None for all."""
 
     @property
@@ -112,7 +113,7 @@ class EarlyRoute(nn.Module):
     ) -> None:
         super().__init__()
         width = side_width(spec, settings.reduction, settings.width)
-        kept = kept_layers(spec, settings.layers or tuple(range(spec.depth + 1)))
+        kept = kept_layers(replace(spec, stage_ends=None), settings.layers)
         self.kept = tuple(i for i in kept if not (late and i == spec.depth))
         if len(self.kept) < 2:
             raise UserError(
@@ -153,7 +154,7 @@ def _ends_in_norm(spec: StreamSpec) -> bool:
 
 
 class SherlNetwork(Network):
-    """An early route for every stream that is read, a late route for those that the head reads.
+    """An early route for every stream that is read, a late route for those that nothing crosses.
 
     The backbone's last block passes gradients to its input; its weights stay as they are. What is
     read ends in a new norm where the stream's blocks have their norms first.
@@ -176,11 +177,11 @@ class SherlNetwork(Network):
     ) -> None:
         super().__init__()
         self.salient = salient
-        self.late = tuple(reads)
         crossed = {s for n in reads for s in backbone.spec(n).sources if backbone.spec(n).cross}
+        self.late = tuple(name for name in reads if name not in crossed)
         specs = [spec for spec in backbone.specs if spec.name in (*reads, *crossed)]
         self.routes = nn.ModuleDict(
-            {s.name: EarlyRoute(s, settings, s.name in reads, form) for s in specs}
+            {s.name: EarlyRoute(s, settings, s.name in self.late, form) for s in specs}
         )
         self.norms = nn.ModuleDict(
             {s.name: make_norm(s.style, s.width) for s in specs if _ends_in_norm(s)}
@@ -201,10 +202,15 @@ class SherlNetwork(Network):
             y = self._early(name, states[name], backbone, cache)
             if name in self.late:
                 y = self._late(name, y, states, outputs, backbone, cache)
-            outputs[name] = self.norms[name](y) if name in self.norms else y
+            outputs[name] = self._end(name, y, backbone)
             if cache is not None and not backbone.spec(name).causal:
                 cache.done[name] = (outputs[name], None)
         return outputs
+
+    def _end(self, name: str, y: Tensor, backbone: Backbone) -> Tensor:
+        if name in self.norms:
+            return self.norms[name](y)
+        return backbone.finish(name, y) if name in self.late else y
 
     def _early(
         self, name: str, state: StreamState, backbone: Backbone, cache: TokenCache | None
@@ -241,5 +247,4 @@ class SherlNetwork(Network):
                 memory=memory,
                 memory_mask=memory_mask,
                 cache=late,
-                aux=states[name].aux_outputs,
             )

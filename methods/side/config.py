@@ -6,6 +6,9 @@ from pydantic import AfterValidator, Field
 
 from harness.registry import Config
 
+LayerChoice = tuple[int, ...] | dict[str, tuple[int, ...]] | None
+"""Hidden states of every stream, or by a stream's name; None for all."""
+
 T5_BASE_LAYERS = (2, 3, 4, 6, 7, 8, 10, 11, 12)
 """The hidden states that LST reads in each stack of T5-base: three of twelve blocks are skipped."""
 
@@ -13,7 +16,11 @@ T5_LARGE_LAYERS = tuple(range(2, 25, 2))
 """The same for T5-large: every second of 24."""
 
 
-def _ascending(layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
+def _ascending(layers: LayerChoice) -> LayerChoice:
+    if isinstance(layers, dict):
+        for chosen in layers.values():
+            _ascending(chosen)
+        return layers
     if layers is not None and (not layers or sorted(set(layers)) != list(layers)):
         raise ValueError(f"{list(layers)}: name at least one, each once, in ascending order")
     if layers and layers[0] < 0:
@@ -21,7 +28,7 @@ def _ascending(layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
     return layers
 
 
-Layers = Annotated[tuple[int, ...] | None, AfterValidator(_ascending)]
+Layers = Annotated[LayerChoice, AfterValidator(_ascending)]
 """Which hidden states of a stream are read: 0 is the embedding; None for all."""
 
 
@@ -37,8 +44,8 @@ class SideConfig(Config):
     width: Width = WIDTH
     layers: Layers = Field(
         None,
-        description="hidden states to read: 0 is the embedding, i the output of block i; "
-        "null for all",
+        description="hidden states to read, of every stream or by its name: 0 is the embedding, i "
+        "the output of block i; null for all",
     )
 
     train_norms: Literal["side_copy", "none"] = Field(

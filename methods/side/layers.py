@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from harness.backbones.base import BlockStyle, StreamSpec
 from harness.errors import UserError
 from methods.cache import TokenCache, remember
+from methods.side.config import LayerChoice
 from methods.side.positions import RelativePositions, attention_shape
 
 SAMPLER_STD = 0.01
@@ -52,12 +53,14 @@ def side_width(spec: StreamSpec, reduction: int, width: int | None = None) -> in
     return spec.width // reduction
 
 
-def kept_layers(spec: StreamSpec, layers: tuple[int, ...] | None) -> tuple[int, ...]:
+def kept_layers(spec: StreamSpec, layers: LayerChoice) -> tuple[int, ...]:
     """Return the indices of the hidden states to read (0 is the embedding).
 
     Raises:
         UserError: a stream has fewer blocks.
     """
+    if isinstance(layers, dict):
+        layers = layers.get(spec.name)
     if layers is None:
         return spec.stage_ends or tuple(range(spec.depth + 1))
     if layers[-1] > spec.depth:

@@ -33,7 +33,7 @@ class SideTaps:
     tokens: Sequence[Tensor]
     salients: Sequence[Tensor]
     mask: Tensor | None
-    states: Sequence[Tap]
+    states: Sequence[Tap] = ()
     cache: TokenCache | None = None
 
 

@@ -68,6 +68,15 @@ CARD = MethodCard(
             trainable="10.3 M",
             note="As released. With projection=linear it is 10,287,034: the figure printed.",
         ),
+        "mdetr": Published(
+            values={
+                "layers": (1, 3, 5, 6),
+                "reduction": 2,
+                "projection": "mlp",
+                "crossing": "targets",
+            },
+            trainable="0.7 M",
+        ),
         "vse": Published(
             values={"output": "projected", "width": 512, "train_norms": "none"},
             trainable="12.4 M",

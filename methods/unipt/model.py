@@ -129,8 +129,8 @@ class ParallelStream(SideStream):
     def _filter(self, taps: SideTaps) -> list[Tensor]:
         """Return the kept hidden states at width m, [B, N, m] each, the anchor last."""
         tokens = [taps.tokens[layer] for layer in self.kept]
-        grid = taps.states[self.kept[-1]].grid
         for i, pool in enumerate(self.pools):
+            grid = taps.states[self.kept[-1]].grid
             assert grid is not None
             tokens[i] = pool(taps.states[self.kept[i]].value, tokens[-1], grid)
         return [down(x) for down, x in zip(self.samplers, tokens, strict=True)]

@@ -72,7 +72,8 @@ def test_a_late_block_lets_gradients_through_and_keeps_none(backbone):
                 )
             )
     built.loss(random_inputs(model, TEXTS)).backward()
-    assert set(entered) == {model.blocks(name)[-1] for name in model.paper_reads}
+    assert set(entered) == {model.blocks(name)[-1] for name in built.method.network.late}
+    assert built.method.network.late
 
 
 def _first(output):

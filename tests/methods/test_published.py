@@ -26,8 +26,8 @@ EXACT = [
     ("qst@published", "t5-large", 12_062_976, 1.6353),
     ("mp_ismoe@published", "t5-base", 5_376_770, 2.4124),
 ]
-ANSWERS, POOLS, LINEAR = 5_993_529, 2 * 12_704, 2_098_176 + 787_456
-"""The answer head of VQAv2; VSE's poolings and the linear layers before them."""
+ANSWERS, POOLS, LINEAR, HEADS = 5_993_529, 2 * 12_704, 2_098_176 + 787_456, 231_300
+"""The answer head of VQAv2; VSE's poolings and the linear layers before them; MDETR's heads."""
 
 # With the head of the backbone's paper task; the sources print millions
 EXACT_WITH_HEAD = [
@@ -36,6 +36,8 @@ EXACT_WITH_HEAD = [
     ("sherl@published", "clip-vil", 7_387_778, ANSWERS, "13.0 M"),
     ("unipt@published", "vse", 5_921_281 + 6_433_537, POOLS, "12.4 M"),
     ("sherl@published", "vse", 5_133_058 + 3_027_458, POOLS + LINEAR, "11.3 M"),
+    ("unipt@published", "mdetr", 481_666, HEADS, "0.7 M"),
+    ("sherl@published", "mdetr", 464_900, HEADS, "0.7 M"),
     ("unipt@published", "clip-vit-b32", 5_644_289 + 3_940_353, 0, "9.6 M"),
     ("sherl@published", "clip-vit-b32", 9_598_006, 0, "9.6 M"),
 ]

@@ -11,7 +11,8 @@ from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.contracts import MethodContract
 from harness.testing.methods import ProbedModel, build_method
 from methods.sherl import SherlConfig
-from methods.sherl.network import EarlyRoute
+from methods.sherl.network import EarlyRoute, RouteForm
+from methods.side.projections import MlpProjection
 
 WIDTH = 16
 
@@ -22,11 +23,17 @@ WIDTH = 16
     rows=st.integers(1, 3),
     tokens=st.integers(1, 5),
     seed=st.integers(0, 100),
+    down=st.sampled_from(["gated", "linear"]),
+    mlp=st.booleans(),
+    norm=st.booleans(),
 )
-def test_the_early_route_is_its_equations_token_by_token(depth, rows, tokens, seed):
+def test_the_early_route_is_its_equations_token_by_token(
+    depth, rows, tokens, seed, down, mlp, norm
+):
     torch.manual_seed(seed)
     spec = StreamSpec("s", WIDTH, depth, 2, 4 * WIDTH)
-    route = EarlyRoute(spec, SherlConfig(reduction=4), late=False, mixer=None).double()
+    form = RouteForm(down, MlpProjection if mlp else None, norm)
+    route = EarlyRoute(spec, SherlConfig(reduction=4), late=False, form=form).double()
     for parameter in route.parameters():
         nn.init.normal_(parameter, std=0.5)
     hidden = [torch.randn(rows, tokens, WIDTH, dtype=torch.float64) for _ in range(depth + 1)]
@@ -35,10 +42,13 @@ def test_the_early_route_is_its_equations_token_by_token(depth, rows, tokens, se
     for i in range(rows):
         for n in range(tokens):
             v = []
-            for down, x in zip(route.downs, hidden, strict=True):
-                u = torch.relu(down.down.weight @ x[i, n] + down.down.bias)
-                gate = torch.sigmoid(down.gate.weight @ u + down.gate.bias)
-                v.append((down.mix.weight @ u + down.mix.bias + u) * gate)
+            for layer, x in zip(route.downs, hidden, strict=True):
+                if down == "linear":
+                    v.append(layer[1](layer[0].weight @ x[i, n] + layer[0].bias))
+                    continue
+                u = torch.relu(layer.down.weight @ x[i, n] + layer.down.bias)
+                gate = torch.sigmoid(layer.gate.weight @ u + layer.gate.bias)
+                v.append((layer.mix.weight @ u + layer.mix.bias + u) * gate)
             *shallow, q = v
             scores = []
             for one in shallow:
@@ -48,8 +58,13 @@ def test_the_early_route_is_its_equations_token_by_token(depth, rows, tokens, se
                 )
                 scores.append(torch.relu(torch.dot(w, one * q) + b) / repeats.clamp_min(1e-6))
             total = sum(scores) + 1e-6
-            z = sum(s / total * one for s, one in zip(scores, shallow, strict=True)) + q
-            y = route.up.weight @ torch.relu(z) + route.up.bias
+            tiers = sum(s / total * one for s, one in zip(scores, shallow, strict=True))
+            if mlp:
+                f = route.mixer
+                tiers = f.norm(f.down(torch.relu(f.up(tiers))))
+            y = route.up.weight @ torch.relu(tiers + q) + route.up.bias
+            if norm:
+                y = route.norm(y)
             y = y + torch.tanh(route.alpha / 0.1) * hidden[-1][i, n]
             assert torch.allclose(result[i, n], y, atol=1e-8)
 

@@ -1,5 +1,7 @@
 """Side networks against their equations, written out in float64."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,7 +17,7 @@ from methods.side.layers import FeedForward, feed_forward, kept_layers, side_wid
 from methods.side.network import SideTaps, SourceTokens
 from methods.side.salient import SalientRule, masked_mean
 from methods.unipt import UniptConfig
-from methods.unipt.model import ParallelParts, ParallelStream, interact, linear_projection
+from methods.unipt.model import ParallelParts, ParallelStream, interact
 
 WIDTH, REDUCTION = 16, 2
 
@@ -39,8 +41,7 @@ def taps(depth: int, rows: int, tokens: int, seed: int, padding: int = 0) -> Sid
 def parallel(depth: int, causal: bool = False, sources: tuple[str, ...] = ()) -> ParallelStream:
     torch.manual_seed(0)
     config = UniptConfig(reduction=REDUCTION)
-    parts = ParallelParts(linear_projection)
-    return ParallelStream(spec(depth, causal, sources), config, parts).double()
+    return ParallelStream(spec(depth, causal, sources), config, ParallelParts()).double()
 
 
 @settings(max_examples=20, deadline=None)
@@ -92,6 +93,33 @@ def test_sources_are_one_more_target_of_a_parallel_stream():
     stream(read, SourceTokens(value, mask)).sum().backward()
     assert (value.grad[:, :5] != 0).any()
     assert (value.grad[:, 5:] == 0).all()
+
+
+@given(seed=st.integers(0, 1000), real=st.integers(1, 3))
+@settings(max_examples=15, deadline=None)
+def test_what_is_crossed_may_be_added_to_the_targets(seed, real):
+    """Z_l + LN(W l1norm(ReLU(Z_l S^T)) S) in place of Z_l, with no further target."""
+    torch.manual_seed(seed)
+    crossing = replace(spec(1, sources=("a",)), cross=True)
+    stream = ParallelStream(
+        crossing, UniptConfig(reduction=REDUCTION), ParallelParts(crossing="targets")
+    ).double()
+    read = taps(1, 1, 2, seed)
+    source = torch.randn(1, 3, stream.width, dtype=torch.float64)
+    mask = torch.arange(3)[None] < real
+    result = stream(read, SourceTokens(source, mask))
+    target, anchor = (down(x)[0] for down, x in zip(stream.samplers, read.tokens, strict=True))
+    changed = []
+    for z in target:
+        likeness = [torch.relu(z @ s) for s in source[0, :real]]
+        met = sum(a * s for a, s in zip(likeness, source[0, :real], strict=True))
+        changed.append(z + stream.crosser(met / (sum(likeness) + 1e-6)))
+    for t in range(2):
+        row = torch.stack([torch.relu(z @ anchor[t]) for z in changed])
+        meeting = sum(a * z for a, z in zip(row, changed, strict=True)) / (row.sum() + 1e-6)
+        total = meeting + changed[t]  # one target alone has all confidence
+        expected = anchor[t] + stream.projection(total[None, None], None, None)[0, 0]
+        assert torch.allclose(result[0, t], expected, atol=1e-9)
 
 
 @given(seed=st.integers(0, 1000))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -103,7 +102,6 @@ class Bert(Backbone):
         memory: Tensor | None = None,  # noqa: ARG002 - the stream reads no other
         memory_mask: Tensor | None = None,  # noqa: ARG002
         cache: Any = None,  # noqa: ARG002
-        aux: Mapping[str, Tensor] = MappingProxyType({}),  # noqa: ARG002 - its states carry none
     ) -> Tensor:
         """Run the last block alone; see ``Backbone.run_late``."""
         return self.encoder.layer[-1](hidden, attention_bias(mask, hidden.dtype))

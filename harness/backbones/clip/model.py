@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -139,7 +138,6 @@ class Clip(Backbone):
         memory: Tensor | None = None,  # noqa: ARG002 - no stream reads another
         memory_mask: Tensor | None = None,  # noqa: ARG002
         cache: Any = None,  # noqa: ARG002
-        aux: Mapping[str, Tensor] = MappingProxyType({}),  # noqa: ARG002 - its states carry none
     ) -> Tensor:
         """Run a tower's last block alone; see ``Backbone.run_late``."""
         return self._blocks(stream)[-1](hidden, _bias(mask, hidden))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -162,7 +161,6 @@ class ClipVil(Backbone):
         memory: Tensor | None = None,  # noqa: ARG002 - no stream reads another across
         memory_mask: Tensor | None = None,  # noqa: ARG002
         cache: Any = None,  # noqa: ARG002
-        aux: Mapping[str, Tensor] = MappingProxyType({}),  # noqa: ARG002 - its states carry none
     ) -> Tensor:
         """Run the last joint block alone; see ``Backbone.run_late``."""
         if stream != "joint":

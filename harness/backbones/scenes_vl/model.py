@@ -7,7 +7,6 @@ memory tracker can see.
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -285,7 +284,6 @@ class ScenesVL(Backbone):
         memory: Tensor | None = None,  # noqa: ARG002 - no stream reads another across
         memory_mask: Tensor | None = None,  # noqa: ARG002
         cache: Any = None,  # noqa: ARG002
-        aux: Mapping[str, Tensor] = MappingProxyType({}),  # noqa: ARG002 - its states carry none
     ) -> Tensor:
         """Runs the last block of a stream; see `Backbone.run_late`."""
         last = self._blocks(stream)[-1]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -134,7 +133,6 @@ class T5(Backbone):
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
         cache: Any = None,
-        aux: Mapping[str, Tensor] = MappingProxyType({}),  # noqa: ARG002 - its states carry none
     ) -> Tensor:
         """Run the last block of a stream alone; see ``Backbone.run_late``."""
         stack: Any = self.get_submodule(stream)

@@ -1,7 +1,6 @@
 """A vision model of timm behind the Backbone contract."""
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -76,7 +75,6 @@ class TimmVision(Backbone):
         memory: Tensor | None = None,  # noqa: ARG002 - the stream reads no other
         memory_mask: Tensor | None = None,  # noqa: ARG002
         cache: Any = None,  # noqa: ARG002
-        aux: Mapping[str, Tensor] = MappingProxyType({}),  # noqa: ARG002
     ) -> Tensor:
         """Run the last block alone; see ``Backbone.run_late``."""
         return self.image.run_last(hidden)

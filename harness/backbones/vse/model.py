@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -85,7 +84,6 @@ class Vse(Backbone):
         memory: Tensor | None = None,  # noqa: ARG002 - no stream reads another
         memory_mask: Tensor | None = None,  # noqa: ARG002
         cache: Any = None,  # noqa: ARG002
-        aux: Mapping[str, Tensor] = MappingProxyType({}),  # noqa: ARG002 - its states carry none
     ) -> Tensor:
         """Run a tower's last block alone; see ``Backbone.run_late``."""
         return self._tower(stream).run_late(stream, hidden, mask)
