@@ -123,7 +123,9 @@ def test_a_quantised_tied_head_shares_the_embeddings_codes():
 def test_weights_that_are_not_there_say_what_to_fetch(folder: Path, monkeypatch):
     with pytest.raises(UserError, match=r"brings no weights\. Give --weights FOLDER"):
         T5.build(T5BackboneConfig(**SIZES))
-    with pytest.raises(UserError, match=r"no such folder, and a hub's model is written OWNER/NAME"):
+    with pytest.raises(
+        UserError, match=r"no such folder or file, and a hub's model is written OWNER/NAME"
+    ):
         load("t5-base")
     with pytest.raises(UserError, match=r"holds no model\.safetensors"):
         load(folder.parent)

@@ -49,7 +49,10 @@ def test_the_blocks_in_turn_are_the_whole_model(model, tmp_path):
     if expected.dim() == 4:
         expected = expected.flatten(2).transpose(1, 2)
     assert torch.allclose(state.output, expected, atol=1e-5)
-    assert state.output.shape[2] == backbone.specs[0].width == whole.num_features
+    spec = backbone.specs[0]
+    assert state.output.shape[2] == spec.width == whole.num_features
+    widths = [tap.tokens().shape[2] for tap in state.taps]
+    assert widths == [spec.tap_width(i) for i in range(spec.depth + 1)]
 
 
 def test_maps_are_read_from_stride_4_to_32_and_the_last_unit_alone():

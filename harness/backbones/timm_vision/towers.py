@@ -139,7 +139,7 @@ class TransformerTower(Tower):
 class ConvolutionalTower(Tower):
     """A convolutional model: maps of stride 4 are the embedding, each further stage is a block.
 
-    The last unit of the last stage is a block of its own, with what follows it, so that it can run
+    What follows the last stage, or else its last unit, is a block of its own, so that it can run
     alone.
 
     Args:
@@ -214,23 +214,31 @@ def _stages(model: Any) -> list[tuple[nn.Sequential, int, int]]:
     chain = _chain(model, [end for end, _, _ in ends])
     names = [part for part, _ in chain]
     marks = [names.index(end) + 1 for end, _, _ in ends]
-    marks[-1] = len(chain)
     parts = [[m for _, m in chain[a:b]] for a, b in pairwise([0, *marks])]
-    shapes = [(width, stride) for _, width, stride in ends]
-    parts, shapes = _split_last(parts, shapes, model.num_features)
-    return [(nn.Sequential(*p), *shape) for p, shape in zip(parts, shapes, strict=True)]
+    rest = [m for _, m in chain[marks[-1] :] if not isinstance(m, nn.Identity)]
+    stages = [(p, width, stride) for p, (_, width, stride) in zip(parts, ends, strict=True)]
+    stages[-1:] = _split_last(*stages[-1], rest, model.num_features)
+    return [(nn.Sequential(*part), width, stride) for part, width, stride in stages]
 
 
 def _split_last(
-    parts: list[list[nn.Module]], shapes: list[tuple[int, int]], width: int
-) -> tuple[list[list[nn.Module]], list[tuple[int, int]]]:
-    """Make the last unit of the last stage, with what follows it, a part of its own."""
-    stage, *rest = parts[-1]
-    last_shape = (width, shapes[-1][1])
+    part: list[nn.Module], inner: int, stride: int, rest: list[nn.Module], width: int
+) -> list[tuple[list[nn.Module], int, int]]:
+    """Split the last stage: what follows it, or else its last unit, is a part of its own.
+
+    Args:
+        part: the modules of the stage.
+        inner: the width of its maps.
+        stride: of its maps.
+        rest: what follows it.
+        width: of the last maps.
+    """
+    *before, stage = part
+    if rest:
+        return [(part, inner, stride), (rest, width, stride)]
     if isinstance(stage, nn.Sequential) and len(stage) > 1:
-        split = [[*stage[:-1]], [stage[-1], *rest]]
-        return [*parts[:-1], *split], [*shapes, last_shape]
-    return parts, [*shapes[:-1], last_shape]
+        return [([*before, *stage[:-1]], inner, stride), ([stage[-1]], width, stride)]
+    return [(part, width, stride)]
 
 
 def _chain(model: nn.Module, ends: Sequence[str]) -> list[tuple[str, nn.Module]]:
