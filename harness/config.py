@@ -272,16 +272,25 @@ def method_values(
 
 
 def _apply(values: Values, pairs: Any, problems: list[str]) -> None:
-    """Set ``section.field`` pairs; an unknown section is a problem."""
+    """Set ``section.field`` pairs, also of fields in a field; an unknown section is a problem."""
     for path, value in pairs:
-        section, dot, field = path.partition(".")
-        if section not in SECTIONS or not dot or not field or "." in field:
+        section, *fields = path.split(".")
+        if section not in SECTIONS or not fields or not all(fields):
             problems.append(
                 f"'{path}' names no setting: write SECTION.FIELD, where SECTION is one of "
                 f"{', '.join(SECTIONS)}.{did_you_mean(section, SECTIONS)}"
             )
         else:
-            values[section][field] = value
+            values[section] = _with(values[section], fields, value)
+
+
+def _with(values: Mapping[str, Any], fields: Sequence[str], value: Any) -> dict[str, Any]:
+    """Return ``values`` with another value of a field, which may lie in a field."""
+    field, *inner = fields
+    if inner:
+        held = values.get(field)
+        value = _with(held if isinstance(held, Mapping) else {}, inner, value)
+    return {**values, field: value}
 
 
 def _read_overrides(overrides: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, Any]]:
@@ -349,19 +358,31 @@ def _validate(
     try:
         return config(**values)
     except ValidationError as error:
-        by_field: dict[str, list[Mapping[str, Any]]] = {}
-        for item in error.errors():
-            by_field.setdefault(str(next(iter(item["loc"]), "")), []).append(item)
-        problems += [
-            _sentence(section, config, values, field, items) for field, items in by_field.items()
-        ]
+        problems += _sentences(section, config, values, error.errors())
         return None
+
+
+def _sentences(
+    section: str, config: type[Config], values: Any, items: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    """Yield one sentence for each field that pydantic finds wrong."""
+    by_field: dict[str, list[Mapping[str, Any]]] = {}
+    for item in items:
+        by_field.setdefault(str(next(iter(item["loc"]), "")), []).append(item)
+    for field, found in by_field.items():
+        info = config.model_fields.get(field)
+        inner = info.annotation if info else None
+        if isinstance(inner, type) and issubclass(inner, Config):
+            deeper = [{**item, "loc": item["loc"][1:]} for item in found]
+            yield from _sentences(f"{section}.{field}", inner, values.get(field), deeper)
+        else:
+            yield _sentence(section, config, values, field, found)
 
 
 def _sentence(
     section: str,
     config: type[Config],
-    values: Mapping[str, Any],
+    values: Any,
     field: str,
     items: Sequence[Mapping[str, Any]],
 ) -> str:
@@ -371,7 +392,7 @@ def _sentence(
     messages = [item["msg"].removeprefix("Value error, ").rstrip(".") for item in items]
     if not field:
         return f"{section}: {', '.join(messages)}."
-    typed = values.get(field, items[0]["input"])
+    typed = values.get(field, items[0]["input"]) if isinstance(values, Mapping) else values
     info = config.model_fields.get(field)
     literal = any(item["type"] == "literal_error" for item in items)
     choices = _choices(info.annotation) if info and literal else []

@@ -1,11 +1,12 @@
 """Visual question answering: data, answer head, loss, metrics and blind baselines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -27,19 +28,19 @@ _CARVE_STREAM = 0
 
 
 class AnswerHead(nn.Module):
-    """Linear, GELU, LayerNorm, Linear on the salient token of one stream.
+    """Linear, GELU, LayerNorm, Linear on the salient tokens of streams, side by side.
 
-    Source: the answer head of LXMERT (Tan and Bansal 2019), which CLIP-ViL keeps.
+    Source: the answer head of LXMERT (Tan and Bansal 2019), which CLIP-ViL keeps, on one stream.
 
     Args:
-        stream: the stream that it reads.
-        width: size D of that stream's states.
+        streams: the streams that it reads.
+        width: size D of their states together.
         answers: number of answers A.
     """
 
-    def __init__(self, stream: str, width: int, answers: int) -> None:
+    def __init__(self, streams: Sequence[str], width: int, answers: int) -> None:
         super().__init__()
-        self.stream = stream
+        self.streams = tuple(streams)
         self.layers = nn.Sequential(
             nn.Linear(width, 2 * width),
             nn.GELU(),
@@ -49,7 +50,8 @@ class AnswerHead(nn.Module):
 
     def forward(self, states: States) -> Tensor:
         """Return the logits [B, A] of all answers."""
-        return self.layers(states[self.stream].salient)  # [B, D] -> [B, A]
+        salients = [states[name].salient for name in self.streams]
+        return self.layers(torch.cat(salients, 1) if len(salients) > 1 else salients[0])
 
 
 class Vqa(Task):
@@ -165,25 +167,27 @@ class Vqa(Task):
         )
 
     def reads(self, backbone: Backbone) -> tuple[str, ...]:
-        """Return the last stream, which must read both the image and the question.
+        """Return the streams that no other reads: a joint one, or the towers of a dual encoder.
 
         Raises:
-            UserError: it does not.
+            UserError: they do not read both the image and the question.
         """
-        last = backbone.specs[-1].name
-        read = {spec.modality for spec in backbone.needed([last])}
+        sources = {source for spec in backbone.specs for source in spec.sources}
+        last = tuple(spec.name for spec in backbone.specs if spec.name not in sources)
+        read = {spec.modality for spec in backbone.needed(last)}
         missing = [modality for modality in CARD.modalities if modality not in read]
         if missing:
             raise UserError(
-                f"Task 'vqa' needs a backbone whose last stream reads image and text; "
-                f"stream '{last}' of {type(backbone).__name__} reads no {' and no '.join(missing)}."
+                f"Task 'vqa' needs a backbone that reads image and text; "
+                f"{type(backbone).__name__} reads no {' and no '.join(missing)}."
             )
-        return (last,)
+        return last
 
     def build_head(self, backbone: Backbone) -> nn.Module:
-        """Return the answer head for the width of the stream that it reads."""
-        (stream,) = self.reads(backbone)
-        return AnswerHead(stream, backbone.spec(stream).width, len(self.answers))
+        """Return the answer head for the width of the streams that it reads."""
+        streams = self.reads(backbone)
+        width = sum(backbone.spec(name).width for name in streams)
+        return AnswerHead(streams, width, len(self.answers))
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Return the cross-entropy over the answers.

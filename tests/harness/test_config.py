@@ -102,3 +102,23 @@ def test_yaml_tags_are_not_executed(tmp_path: Path) -> None:
 def test_a_wrong_type_quotes_what_was_typed() -> None:
     (found,) = problems(overrides=("train.epochs=many",))
     assert found.startswith("train.epochs=many:")
+
+
+def test_fields_in_a_field_are_set_and_their_mistakes_quoted() -> None:
+    config = resolve(
+        RunRequest(
+            method="lst",
+            task="vqa",
+            backbone="vse-mobilenet",
+            overrides=("backbone.image.image_size=64", "backbone.text.layers=2"),
+        )
+    ).backbone.config
+    assert (config.image.model, config.image.image_size) == ("mobilenetv2_100", 64)
+    assert (config.text.layers, config.text.width) == (2, 384)
+    found = problems(
+        backbone="vse", overrides=("backbone.image.image_sise=64", "backbone.text.layers=0")
+    )
+    assert "Unknown field 'backbone.image.image_sise'. Did you mean 'image_size'?" in found
+    assert "backbone.text.layers=0: Input should be greater than or equal to 1." in found
+    (found,) = problems(backbone="vse", overrides=("backbone.text=words",))
+    assert found.startswith("backbone.text: Input should be")

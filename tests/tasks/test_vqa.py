@@ -277,13 +277,22 @@ def test_the_head_reads_the_joint_stream():
 
 def test_the_head_has_the_published_size():
     with torch.device("meta"):
-        head = AnswerHead("joint", 768, 3129)
+        head = AnswerHead(["joint"], 768, 3129)
     assert sum(p.numel() for p in head.parameters()) == 5_993_529
 
 
 def test_a_backbone_that_sees_no_image_beside_the_text_is_refused():
-    with pytest.raises(UserError, match=r"stream 'text'.*reads no image"):
-        vqa().reads(backbone(IMAGE, TEXT))
+    with pytest.raises(UserError, match="reads no image"):
+        vqa().reads(backbone(TEXT))
+
+
+def test_two_towers_are_read_side_by_side():
+    task = vqa()
+    assert task.reads(backbone(IMAGE, TEXT)) == ("image", "text")
+    head = AnswerHead(["image", "text"], 8 + 8, 13)
+    salient = torch.randn(5, 8)
+    state = StreamState(output=salient[:, None], mask=None, salient=salient)
+    assert head({"image": state, "text": state}).shape == (5, 13)
 
 
 def test_the_loss_is_the_cross_entropy_and_skips_unknown_answers():

@@ -9,12 +9,20 @@ from harness.cards import BackboneCard
 from harness.registry import Config
 
 
+class VseImageConfig(TimmVisionConfig):
+    """The vision model; the defaults are those of the paper's retrieval tables."""
+
+    model: str = Field(default="resnext101_32x8d", description="Name of the model in timm.")
+    image_size: int = Field(
+        default=512, ge=8, description="Height and width that images are resized to."
+    )
+
+
 class VseConfig(Config):
     """The two towers; the defaults are those of VSE-infinity in the paper's retrieval tables."""
 
-    image: TimmVisionConfig = Field(
-        default=TimmVisionConfig(model="resnext101_32x8d", image_size=512),
-        description="The vision model, as of backbone timm_vision.",
+    image: VseImageConfig = Field(
+        default=VseImageConfig(), description="The vision model, as of backbone timm_vision."
     )
     text: BertBackboneConfig = Field(
         default=BertBackboneConfig(), description="The text model, as of backbone bert."
