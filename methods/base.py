@@ -104,10 +104,13 @@ class Method(nn.Module, ABC):
 
     def forward(self, inputs: Inputs) -> States:
         """Return the adapted states of the streams in ``reads`` (others may be among them)."""
+        return self.adapt(self._encode_all(inputs))
+
+    def _encode_all(self, inputs: Inputs) -> States:
         states: States = {}
         for spec in self.specs:
             states[spec.name] = self.encode(spec.name, inputs, states)
-        return self.adapt(states)
+        return states
 
     def on_fit_start(self, ctx: FitContext) -> None:
         """Prepare before the first step: calibrate a quantiser, prune by Fisher information."""
@@ -199,10 +202,7 @@ class SideMethod(Method):
 
     def frozen(self, inputs: Inputs) -> States:
         """Return the frozen backbone's states of all needed streams."""
-        states: States = {}
-        for spec in self.specs:
-            states[spec.name] = self.encode(spec.name, inputs, states)
-        return states
+        return self._encode_all(inputs)
 
     def extra_state(self) -> dict[str, Tensor]:
         """Return the running statistics of the side network's batch norms."""

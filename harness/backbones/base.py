@@ -349,7 +349,10 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def quantizable(self) -> Sequence[str]:
-        """Return the names of the Linear and Embedding modules whose weights may be low-bit."""
+        """Return the names of the layers whose weights may be low-bit.
+
+        They are of the classes Linear, Embedding and Conv2d.
+        """
 
     def embed(self, stream: str, salient: Tensor) -> Tensor:
         """Return the embedding [B, E] of a salient token [B, D], by frozen pretrained weights.

@@ -48,6 +48,17 @@ class FixedStatistics(nn.Module):
         return self
 
 
+def convolutions(model: nn.Module) -> list[str]:
+    """Return the names of a model's convolutions whose weight may be low-bit, in order."""
+    return [
+        name
+        for name, module in model.named_modules()
+        if type(module) is nn.Conv2d
+        and isinstance(module.padding, tuple)
+        and module.padding_mode == "zeros"
+    ]
+
+
 def pixel_statistics(model: Any) -> tuple[Sequence[float], Sequence[float]]:
     """Return the mean and the deviation of each channel that a model of timm was trained with."""
     return model.pretrained_cfg["mean"], model.pretrained_cfg["std"]

@@ -1,4 +1,4 @@
-"""Linear and embedding layers whose frozen weight is stored as packed codes."""
+"""Layers whose frozen weight is stored as packed codes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from harness.errors import UserError, did_you_mean
 from methods.quantization.config import QuantizationConfig
+from methods.quantization.convolution import QuantizedConv2d
 from methods.quantization.grid import (
     Grid,
     GridSpec,
@@ -27,7 +28,8 @@ class QuantizedWeight(nn.Module):
     It takes the place of a layer's ``weight``; tied layers share one.
 
     Args:
-        weight: [R, C] of any floating dtype; R output channels (rows of an embedding).
+        weight: [R, C] of any floating dtype; R output channels (rows of an embedding). Further
+            dimensions, of kernels, count as columns.
         spec: the quantiser.
         source_name: name of the master tensor in its file.
         clip: ``none`` or ``mse``; ``output`` counts as ``mse`` until inputs are measured.
@@ -50,6 +52,7 @@ class QuantizedWeight(nn.Module):
         super().__init__()
         self.spec = spec
         self.source_name = source_name
+        weight = weight.flatten(1)
         self.shape = weight.shape
         self.groups = spec.groups(weight.shape[0], weight.shape[1], source_name)
         master = weight.detach().float()
@@ -261,27 +264,27 @@ class QuantizedEmbedding(nn.Module):
         return f"{self.num_embeddings}, {self.embedding_dim}"
 
 
-QuantizedModule = QuantizedLinear | QuantizedEmbedding
+QuantizedModule = QuantizedLinear | QuantizedEmbedding | QuantizedConv2d
 
 
 def quantize_modules(
     root: nn.Module, names: Sequence[str], config: QuantizationConfig
 ) -> dict[str, QuantizedModule]:
-    """Replace linear layers and embeddings of a model by low-bit ones, in place.
+    """Replace linear layers, convolutions and embeddings of a model by low-bit ones, in place.
 
     Weights are rounded without calibration rows; what needs these is the work of
     ``Requantizer.initialise``. A tied weight is stored once, at the embedding's bits.
 
     Args:
         root: the model; its weights may be real, fake or on the meta device.
-        names: module names of nn.Linear and nn.Embedding layers.
+        names: module names of nn.Linear, nn.Conv2d and nn.Embedding layers.
         config: the quantiser. ``embedding_bits=None`` leaves embeddings and their tied heads.
 
     Returns:
         The new modules by name.
 
     Raises:
-        UserError: a name is no nn.Linear or nn.Embedding of ``root``.
+        UserError: a name is no such layer of ``root``.
     """
     paths = dict(root.named_modules(remove_duplicate=False))
     layers = {name: _layer(paths, name) for name in names}
@@ -298,6 +301,8 @@ def quantize_modules(
             stored[key] = QuantizedWeight(layer.weight, spec, f"{name}.weight", config.clip)
         if isinstance(layer, nn.Embedding):
             replaced[name] = QuantizedEmbedding(layer, stored[key])
+        elif isinstance(layer, nn.Conv2d):
+            replaced[name] = QuantizedConv2d(layer, stored[key])
         else:
             correct = config.bias_correction
             replaced[name] = QuantizedLinear(layer, stored[key], bias_correction=correct)
@@ -306,12 +311,13 @@ def quantize_modules(
     return replaced
 
 
-def _layer(modules: Mapping[str, nn.Module], name: str) -> nn.Linear | nn.Embedding:
+def _layer(modules: Mapping[str, nn.Module], name: str) -> nn.Linear | nn.Embedding | nn.Conv2d:
     layer = modules.get(name)
-    if not isinstance(layer, nn.Linear | nn.Embedding):
-        known = [n for n, m in modules.items() if isinstance(m, nn.Linear | nn.Embedding)]
+    if not isinstance(layer, nn.Linear | nn.Embedding | nn.Conv2d):
+        kinds = nn.Linear | nn.Embedding | nn.Conv2d
+        known = [n for n, m in modules.items() if isinstance(m, kinds)]
         raise UserError(
-            f"'{name}' is no nn.Linear or nn.Embedding and cannot be quantised."
+            f"'{name}' is no nn.Linear, nn.Conv2d or nn.Embedding and cannot be quantised."
             + did_you_mean(name, known)
         )
     return layer

@@ -257,7 +257,8 @@ class Requantizer:
             raise RuntimeError("call Requantizer.calibrate before: output errors are needed")
 
     def _read(self, weight: QuantizedWeight) -> Tensor:
-        return self.masters.read_original(weight.source_name).to(weight.device)
+        master = self.masters.read_original(weight.source_name)
+        return master.view(weight.shape).to(weight.device)
 
     def _linears(self, weight: QuantizedWeight) -> Iterator[tuple[str, QuantizedLinear]]:
         """Yield the linear layers that use a weight and whose inputs were measured."""

@@ -238,3 +238,33 @@ def test_shapes_without_weights(device):
 def test_unknown_module_is_named_with_the_nearest():
     with pytest.raises(UserError, match=r"'blocks\.7' .*blocks\.\d"):
         quantize_modules(build(), ["blocks.7"], QuantizationConfig())
+
+
+@settings(deadline=None, max_examples=15)
+@given(
+    seed=st.integers(0, 99),
+    stride=st.integers(1, 2),
+    padding=st.integers(0, 1),
+    groups=st.sampled_from([1, 2]),
+    bias=st.booleans(),
+)
+def test_a_low_bit_convolution_is_that_of_its_dequantised_kernel(
+    seed, stride, padding, groups, bias
+):
+    torch.manual_seed(seed)
+    layer = nn.Conv2d(4, 6, 3, stride, padding, groups=groups, bias=bias)
+    model = nn.Sequential(layer)
+    quantize_modules(model, ["0"], QuantizationConfig(bits=4))
+    low = model[0]
+    assert low.weight.code_bytes == -(-4 * layer.weight.numel() // 8)
+    x = torch.randn(2, 4, 7, 5, requires_grad=True)
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t) or t, lambda t: t):
+        y = low(x)
+    assert saved == []
+    expected = F.conv2d(x, low.kernel(x.dtype), layer.bias, stride, padding, 1, groups)
+    assert torch.equal(y, expected)
+    weight = torch.randn_like(y)
+    (found,) = torch.autograd.grad((y * weight).sum(), x)
+    (reference,) = torch.autograd.grad((expected * weight).sum(), x)
+    assert torch.allclose(found, reference, atol=1e-5)

@@ -203,7 +203,7 @@ class Clip(Backbone):
         return "text.embeddings.token_embedding"
 
     def quantizable(self) -> Sequence[str]:
-        """Return the token embedding and all linear layers."""
+        """Return the token embedding and all linear layers; not the patches' convolution."""
         return ["text.embeddings.token_embedding", *linear_layers(self)]
 
     def _blocks(self, stream: str) -> nn.ModuleList:
@@ -258,5 +258,7 @@ def _text_config(config: ClipConfig) -> CLIPTextConfig:
         num_hidden_layers=config.text_layers,
         num_attention_heads=config.text_heads,
         max_position_embeddings=config.positions,
+        bos_token_id=None,
+        eos_token_id=None,
         attn_implementation="eager",
     )

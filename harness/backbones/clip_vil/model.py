@@ -30,7 +30,13 @@ from harness.backbones.parts import (
     layer_norms,
     linear_layers,
 )
-from harness.backbones.vision import FixedStatistics, PixelScale, pixel_statistics, timm_model
+from harness.backbones.vision import (
+    FixedStatistics,
+    PixelScale,
+    convolutions,
+    pixel_statistics,
+    timm_model,
+)
 from harness.backbones.weights import ByteTokenizer, Tokenizer, build_backbone, tokenizer_of
 from harness.errors import UserError
 from harness.registry import Config
@@ -196,8 +202,8 @@ class ClipVil(Backbone):
         return "text.word_embeddings"
 
     def quantizable(self) -> Sequence[str]:
-        """Return the word embedding and all linear layers; convolutions stay as they are."""
-        return ["text.word_embeddings", *linear_layers(self)]
+        """Return the word embedding, all linear layers and convolutions."""
+        return ["text.word_embeddings", *linear_layers(self), *convolutions(self)]
 
     def paper_head(self, embedded: Sequence[str] = ()) -> nn.Module:  # noqa: ARG002 - no embedding
         """Return the answer head of VQAv2: d to 2 d, GELU and norm, to 3,129 answers."""

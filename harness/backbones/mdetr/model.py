@@ -29,6 +29,7 @@ from harness.backbones.mdetr.parts import (
     grid_positions,
 )
 from harness.backbones.parts import image_inputs, layer_norms, linear_layers
+from harness.backbones.vision import convolutions
 from harness.backbones.weights import ByteTokenizer, Tokenizer, build_backbone, tokenizer_of
 from harness.errors import UserError
 from harness.registry import Config
@@ -231,8 +232,9 @@ class Mdetr(Backbone):
         return "text.embeddings.word_embeddings"
 
     def quantizable(self) -> Sequence[str]:
-        """Return the word embedding and all linear layers; convolutions stay as they are."""
-        return ["text.embeddings.word_embeddings", *linear_layers(self)]
+        """Return the word embedding, all linear layers and convolutions."""
+        names = [*linear_layers(self), *convolutions(self)]
+        return ["text.embeddings.word_embeddings", *names]
 
     @property
     def paper_reads(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from harness.backbones.constants import keep_constants_as_buffers
 from harness.backbones.parts import image_inputs, layer_norms, linear_layers
 from harness.backbones.timm_vision import TimmVisionConfig
 from harness.backbones.timm_vision.towers import ConvolutionalTower, build_tower
+from harness.backbones.vision import convolutions
 from harness.backbones.weights import build_backbone
 from harness.errors import UserError
 from harness.registry import Config
@@ -125,5 +126,5 @@ class TimmVision(Backbone):
         raise UserError(f"Stream '{stream}' of timm_vision reads no text.")
 
     def quantizable(self) -> Sequence[str]:
-        """Return all linear layers; convolutions stay as they are."""
-        return linear_layers(self)
+        """Return all linear layers and convolutions."""
+        return [*linear_layers(self), *convolutions(self)]

@@ -134,7 +134,7 @@ class Vse(Backbone):
         return f"{stream}.{self._tower(stream).embedding_of(stream)}"
 
     def quantizable(self) -> Sequence[str]:
-        """Return the linear and embedding layers of both towers."""
+        """Return the layers of both towers whose weights may be low-bit."""
         return [n for name in TOWERS for n in _below(name, self._tower(name).quantizable())]
 
     def _tower(self, stream: str) -> Backbone:
