@@ -5,7 +5,7 @@ the loop never names a method.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.backbones.base import Backbone, Inputs, StreamState
+from harness.errors import UserError
 from harness.memory.regions import executing
 from harness.registry import Config
 from methods.cache import TokenCache
@@ -161,6 +162,24 @@ class Method(nn.Module, ABC):
 
 class InPlaceMethod(Method):
     """A method that changes the backbone's own blocks: later streams see adapted states."""
+
+    def require_sites(self, sites: Sized, kind: str) -> None:
+        """Refuse a backbone in which the method finds nothing to change.
+
+        Args:
+            sites: what it found.
+            kind: what it looked for, in the plural.
+
+        Raises:
+            UserError: nothing was found.
+        """
+        if not len(sites):
+            streams = ", ".join(spec.name for spec in self.specs)
+            raise UserError(
+                f"Method '{type(self.config).__name__.removesuffix('Config').lower()}' changes "
+                f"{kind}, of which {type(self.backbone).__name__} has none in stream {streams}; "
+                f"choose a backbone of transformer blocks, or a side method."
+            )
 
     def encode(
         self, stream: str, inputs: Inputs, states: Mapping[str, StreamState], cache: Any = None

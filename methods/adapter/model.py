@@ -67,6 +67,7 @@ class Adapters(InPlaceMethod):
                 adapter = Adapter(spec.width, spec.width // config.reduction)
                 backbone.get_submodule(site).register_forward_hook(partial(_adapt, adapter))
                 self.adapters.append(adapter)
+        self.require_sites(self.adapters, "sub-layers")
         self.norms = [
             parameter
             for spec in self.specs

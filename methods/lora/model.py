@@ -72,6 +72,7 @@ class Lora(InPlaceMethod):
             for site in backbone.attentions(stream):
                 for target in config.targets:
                     self._attach(site, target, config)
+        self.require_sites(self.updates, "attentions")
         self.added = add_biases(backbone, streams) if config.biases else nn.ModuleList()
         self.biases = list(biases_of(backbone, streams)) if config.biases else []
         self.biases.extend(self.added.parameters())

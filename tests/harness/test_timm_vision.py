@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from harness.cards import BACKBONES
 from harness.errors import UserError
 from harness.testing.contracts import BackboneContract
+from harness.testing.methods import build_method
 
 CONVOLUTIONAL = [
     "test_resnet",
@@ -73,3 +74,9 @@ def test_batch_statistics_stay_as_they_were_trained():
 def test_other_models_are_refused(model):
     with pytest.raises(UserError, match=f"'{model}'.*vit_base_patch16_224"):
         build(model, device="meta")
+
+
+@pytest.mark.parametrize(("method", "sites"), [("adapter", "sub-layers"), ("lora", "attentions")])
+def test_methods_of_transformer_blocks_are_refused_where_there_are_none(method, sites):
+    with pytest.raises(UserError, match=f"'{method}' changes {sites}, .* none in stream image"):
+        build_method(method, build("test_resnet"), ("image",))
