@@ -7,6 +7,7 @@ read once. Entries are named by a hash of everything that they depend on.
 """
 
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -261,8 +262,16 @@ def _take_apart(state: StreamState) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _create(path: Path, count: int, sample: Tensor) -> Tensor:
+    """Return a file of ``count`` rows like those of ``sample``, mapped to memory.
+
+    Raises:
+        OSError: the disk is full.
+    """
     shape = (count, *sample.shape[1:])
     size = int(np.prod(shape))
+    with path.open("wb") as file:
+        # A mapped page without a block on the disk would kill the process where the disk is full.
+        os.posix_fallocate(file.fileno(), 0, size * sample.element_size())
     return torch.from_file(str(path), shared=True, size=size, dtype=sample.dtype).view(shape)
 
 

@@ -102,11 +102,16 @@ def test_divergence_is_a_recorded_outcome(tmp_path: Path) -> None:
     assert [r.run_key for r in RecordStore(tmp_path)] == [record.run_key]
 
 
-def test_a_full_disk_is_a_recorded_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("writes", ["harness.run.save_tensors", "os.posix_fallocate"])
+def test_a_full_disk_is_a_recorded_outcome(
+    writes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Space for stored features is taken before it is mapped: a mapped hole would kill."""
+
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("harness.run.save_tensors", full)
+    monkeypatch.setattr(writes, full)
     record = run(config("linear_probe"), options(tmp_path))
     assert record.status == "disk_full"
     assert not list(tmp_path.rglob("*.safetensors*"))

@@ -155,10 +155,11 @@ def _places(weights: str | None) -> dict[str, str]:
         return dict.fromkeys(TOWERS, RANDOM)
     places = dict(part.split("=", 1) for part in (weights or "").split(",") if "=" in part)
     if set(places) != set(TOWERS):
+        typed = "" if weights is None else f"--weights {weights}: "
         raise UserError(
-            f"--weights {weights}: this backbone has two towers. Name the weights of both, "
-            f"--weights image=PLACE,text=PLACE, where a place is a folder, a .safetensors file, "
-            f"OWNER/NAME@REVISION of a hub, package:NAME/FOLDER or random; or --weights random."
+            f"{typed}This backbone has two towers. Name the weights of both, "
+            f"--weights image=PLACE,text=PLACE, where a place is a folder, a .safetensors file, OWNER/NAME@REVISION of a hub, "
+            f"package:NAME/FOLDER or random; or --weights random."
         )
     return places
 
