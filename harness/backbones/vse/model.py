@@ -158,8 +158,8 @@ def _places(weights: str | None) -> dict[str, str]:
         typed = "" if weights is None else f"--weights {weights}: "
         raise UserError(
             f"{typed}This backbone has two towers. Name the weights of both, "
-            f"--weights image=PLACE,text=PLACE, where a place is a folder, a .safetensors file, OWNER/NAME@REVISION of a hub, "
-            f"package:NAME/FOLDER or random; or --weights random."
+            f"--weights image=PLACE,text=PLACE, where a place is a folder, a .safetensors file, "
+            f"OWNER/NAME@REVISION of a hub, package:NAME/FOLDER or random; or --weights random."
         )
     return places
 
