@@ -11,8 +11,9 @@ from harness.config import RunRequest, resolve
 from harness.context import Context
 from harness.data import Examples
 from harness.features import FeatureStore
-from harness.loop import Trainer, make_optimizer
+from harness.loop import Trainer
 from harness.model import build_model, build_task
+from harness.optimizers import make_optimizer
 from harness.precision import autocast, settle_precision
 from harness.progress import SilentProgress
 from methods.base import SideMethod

@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from harness.errors import UserError
 
@@ -79,21 +80,43 @@ def load_trained(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
-    """Return the optimizer's state as tensors named ``PARAMETER_INDEX.FIELD``."""
+    """Return the optimizer's state as plain tensors named ``PARAMETER_INDEX.FIELD``.
+
+    A tensor subclass, such as a low-bit moment, gives its parts: ``PARAMETER_INDEX.FIELD.PART``.
+    """
     state = optimizer.state_dict()["state"]
     return {
-        f"{index}.{field}": torch.as_tensor(value)
+        name: part
         for index, fields in state.items()
         for field, value in fields.items()
+        for name, part in _parts(f"{index}.{field}", torch.as_tensor(value)).items()
     }
 
 
+def _parts(name: str, tensor: Tensor) -> Tensors:
+    if not is_traceable_wrapper_subclass(tensor):
+        return {name: tensor}
+    return {f"{name}.{part}": getattr(tensor, part) for part in tensor.__tensor_flatten__()[0]}
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Restore what ``optimizer_tensors`` returned."""
-    state: dict[int, dict[str, Tensor]] = {}
+    """Restore what ``optimizer_tensors`` returned.
+
+    An optimizer that keeps tensor subclasses has ``new_buffer(parameter, field)``, which returns
+    an empty one for the parts to be copied into.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Any]] = {}
     for name, value in tensors.items():
-        index, _, field = name.partition(".")
-        state.setdefault(int(index), {})[field] = value.clone()
+        index, field, *part = name.split(".")
+        fields = state.setdefault(int(index), {})
+        if not part:
+            counter = value.ndim == 0 and not value.is_floating_point()
+            fields[field] = int(value) if counter else value.clone()
+            continue
+        if field not in fields:
+            fields[field] = optimizer.new_buffer(parameters[int(index)], field)  # type: ignore[attr-defined]
+        getattr(fields[field], part[0]).copy_(value)
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 

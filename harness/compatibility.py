@@ -1,9 +1,13 @@
 """What goes with what: said before anything is loaded."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 
 from harness.cards import BackboneCard, MethodCard, TaskCard
 from harness.registry import Choice
+
+OPTIMIZER_PACKAGES: Mapping[str, str] = {"adamw_8bit": "torchao"}
+"""The packages beyond the required ones, by the optimizer that needs them."""
 
 
 def incompatibilities(
@@ -37,6 +41,16 @@ def nothing_to_recompute(method: Choice[MethodCard] | None, grad_checkpoint: boo
         yield (
             f"train.grad_checkpoint=true: no backward pass of method '{method.card.name}' runs "
             f"through the backbone's blocks, so nothing is saved there; leave it out."
+        )
+
+
+def missing_packages(optimizer: str) -> Iterator[str]:
+    """Yield what must be installed for an optimizer."""
+    package = OPTIMIZER_PACKAGES.get(optimizer)
+    if package and find_spec(package) is None:
+        yield (
+            f"train.optimizer={optimizer} needs the package '{package}', which is not installed; "
+            f"run: pip install 'metl-harness[optimizers]'"
         )
 
 

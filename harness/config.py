@@ -23,11 +23,12 @@ from harness.cards import (
     TaskCard,
     published_setting,
 )
-from harness.compatibility import incompatibilities, nothing_to_recompute
+from harness.compatibility import incompatibilities, missing_packages, nothing_to_recompute
 from harness.errors import ConfigError, UserError, did_you_mean
 from harness.registry import Choice, Config, Registry
 
 Amp = Literal["off", "bf16", "auto"]
+Optimizer = Literal["adamw", "adamw_8bit", "adafactor"]
 
 
 class TrainConfig(Config):
@@ -36,6 +37,10 @@ class TrainConfig(Config):
     epochs: int = Field(5, ge=1, description="Passes over the training rows.")
     batch_size: int = Field(128, ge=1, description="Rows of one optimizer step.")
     eval_batch_size: int = Field(256, ge=1, description="Rows of one evaluation batch.")
+    optimizer: Optimizer = Field(
+        "adamw",
+        description="AdamW, AdamW with 8-bit moments (torchao), or Adafactor without momentum.",
+    )
     lr: float = Field(1e-3, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     warmup: float = Field(0.06, ge=0, lt=1, description="Fraction of the steps with rising rate.")
@@ -154,8 +159,9 @@ def resolve(request: RunRequest) -> RunConfig:
     for section, config in _section_classes(method, task, backbone):
         sections[section] = _validate(section, config, values[section], problems)
     problems += incompatibilities(method, task, backbone)
-    recomputes = sections["train"] is not None and sections["train"].grad_checkpoint
-    problems += nothing_to_recompute(method, recomputes)
+    if sections["train"] is not None:
+        problems += nothing_to_recompute(method, sections["train"].grad_checkpoint)
+        problems += missing_packages(sections["train"].optimizer)
     problems += _scalar_problems(request)
     if problems or not (method and task and backbone and dataset and recipe):
         raise ConfigError(problems)

@@ -27,6 +27,7 @@ from harness.data import Examples, Order, sequential
 from harness.errors import RunError
 from harness.features import FeatureStore
 from harness.model import AdaptedModel
+from harness.optimizers import make_optimizer
 from harness.precision import autocast
 from harness.progress import Progress
 from harness.record import Epoch
@@ -203,7 +204,7 @@ class Trainer:
             step=state.step,
             loss=loss,
             val=scores,
-            lr=self.optimizer.param_groups[0]["lr"],
+            lr=float(self.optimizer.param_groups[0]["lr"]),
             seconds=seconds,
             **self.model.method.statistics(),
         )
@@ -328,21 +329,6 @@ def training_loss(
     loss = task.loss(output, targets)
     extra = model.method.extra_loss()
     return loss if extra is None else loss + extra
-
-
-def make_optimizer(model: AdaptedModel, train: TrainConfig) -> torch.optim.Optimizer:
-    """Return AdamW over the method's parameter groups and the head.
-
-    The fused implementation makes no temporaries, and one call takes all tensors of a group.
-    """
-    head = [p for p in model.head.parameters() if p.requires_grad]
-    groups = [*model.method.param_groups(), {"params": head}]
-    return torch.optim.AdamW(
-        [g for g in groups if g["params"]],
-        lr=train.lr,
-        weight_decay=train.weight_decay,
-        fused=True,
-    )
 
 
 def rate_schedule(train: TrainConfig, steps: int) -> Callable[[int], float]:

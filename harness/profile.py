@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from harness.config import RunConfig
 from harness.data import Examples
-from harness.loop import make_optimizer, training_loss
+from harness.loop import training_loss
 from harness.memory.measure import measure
 from harness.memory.report import MemoryReport
 from harness.memory.step import StepProgram
 from harness.model import AdaptedModel
+from harness.optimizers import make_optimizer
 from harness.precision import autocast
 from harness.record import Memory
 from methods.base import Batch
