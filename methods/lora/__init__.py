@@ -19,6 +19,11 @@ class LoraConfig(Config):
     targets: tuple[Target, ...] = Field(
         ("query", "value"), description="which projections of every attention are updated"
     )
+    train_down: bool = Field(
+        True,
+        description="whether A trains; LoRA-FA keeps it as it starts, so that an update saves its "
+        "r inner values and, without dropout, nothing of the layer's width",
+    )
     biases: bool = Field(
         False,
         description="whether everything named bias trains too, added where there is none: the "
@@ -36,13 +41,13 @@ class LoraConfig(Config):
 CARD = MethodCard(
     name="lora",
     summary="Low-rank updates of attention projections.",
-    source="Hu et al., LoRA: Low-Rank Adaptation of Large Language Models, ICLR 2022",
+    source="Hu et al., LoRA, ICLR 2022; preset fa: Zhang et al., LoRA-FA, 2023 (arXiv 2308.03303)",
     config=LoraConfig,
     implementation="methods.lora.model:Lora",
     family="peft",
     requires=frozenset({"in_place"}),
     backbone_gradients=True,
-    presets={"official": {"biases": True}},
+    presets={"official": {"biases": True}, "fa": {"train_down": False, "dropout": 0.0}},
     train={"lr": 3e-4},
     published={"t5-base": Published(values={"biases": True}, trainable="1.71 %")},
 )

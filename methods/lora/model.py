@@ -22,7 +22,7 @@ class LowRankUpdate(nn.Module):
     Args:
         inputs: size of x.
         outputs: size of the update.
-        config: rank, alpha and dropout.
+        config: rank, alpha, dropout and whether A trains.
     """
 
     memory_region = "side"
@@ -34,6 +34,7 @@ class LowRankUpdate(nn.Module):
         self.down = nn.Parameter(torch.empty(config.rank, inputs))  # A [r, I]
         self.up = nn.Parameter(torch.zeros(outputs, config.rank))  # B [O, r]
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+        self.down.requires_grad_(config.train_down)
         self.dropout = nn.Dropout(config.dropout)
         # A tensor: autograd would keep a new one of a plain number at every step.
         scale = torch.tensor(config.alpha / config.rank)
@@ -88,8 +89,20 @@ class Lora(InPlaceMethod):
         self.updates.append(update)
 
     def parts(self) -> Mapping[str, Sequence[nn.Parameter]]:
-        """Return the updates, and the biases where they train."""
-        return {"updates": list(self.updates.parameters()), "biases": self.biases}
+        """Return what trains of the updates, and the biases where they train."""
+        updates = [p for p in self.updates.parameters() if p.requires_grad]
+        return {"updates": updates, "biases": self.biases}
+
+    def extra_state(self) -> dict[str, Tensor]:
+        """Return the matrices A that do not train: they start at random."""
+        frozen = self.updates.named_parameters()
+        return {name: p.detach() for name, p in frozen if not p.requires_grad}
+
+    def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restore the matrices A that do not train."""
+        with torch.no_grad():
+            for name, value in state.items():
+                self.updates.get_parameter(name).copy_(value)
 
 
 def _rows(site: AttentionNames, target: str, outputs: int) -> slice:

@@ -12,7 +12,9 @@ from harness.backbones.scenes_vl.model import ScenesVL
 from harness.backbones.t5 import T5BackboneConfig
 from harness.backbones.t5.model import T5
 from harness.errors import UserError
+from harness.memory.tracker import MemoryTracker
 from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
+from harness.testing.contracts import MethodContract
 from harness.testing.methods import ProbedModel, build_method
 from methods.lora import LoraConfig
 from methods.lora.model import LowRankUpdate
@@ -26,6 +28,10 @@ def small_t5():
     return T5.build(config, weights="random")
 
 
+class TestLoraFa(MethodContract):
+    name = "lora@fa"
+
+
 @settings(max_examples=15, deadline=None)
 @given(inputs=st.integers(1, 9), outputs=st.integers(1, 9), rank=st.integers(1, 4))
 def test_a_low_rank_update_is_its_equation(inputs, outputs, rank):
@@ -35,6 +41,36 @@ def test_a_low_rank_update_is_its_equation(inputs, outputs, rank):
     x = torch.randn(2, 3, inputs, dtype=torch.float64)
     matrix = 3.0 / rank * update.up @ update.down  # [O, I]
     assert torch.allclose(update(x), x @ matrix.T, atol=1e-6)
+
+
+@pytest.mark.parametrize("train_down", [True, False])
+def test_without_training_the_down_projection_only_its_output_is_saved(train_down):
+    tokens, width, rank = 2 * 5, 64, 4
+    config = LoraConfig(rank=rank, dropout=0.0, train_down=train_down)
+    update = LowRankUpdate(width, width, config)
+    x = torch.randn(2, 5, width, requires_grad=True)
+    with MemoryTracker(update, {"side": update}) as tracker:
+        output = update(x)
+        saved = tracker.current_bytes["saved_side"]
+        output.sum().backward()
+    assert saved == 4 * tokens * (rank + width * train_down)
+    assert x.grad is not None
+    assert (update.down.grad is not None) == train_down
+
+
+def test_lora_fa_trains_half_and_keeps_less_than_lora():
+    methods = {name: build_method(name, dropout=0.0) for name in ("lora", "lora@fa")}
+    sizes = {n: sum(p.numel() for p in m.parts()["updates"]) for n, m in methods.items()}
+    assert sizes["lora@fa"] * 2 == sizes["lora"]  # as wide as deep: B is as large as A
+    saved = {}
+    for name, method in methods.items():
+        model = ProbedModel(method).train()
+        regions = {"backbone": method.backbone, "side": method, "head": model.heads}
+        with MemoryTracker(model, regions) as tracker:
+            loss = model.loss(tiny_inputs(method.backbone))
+            saved[name] = tracker.total_bytes - tracker.start_bytes
+            loss.backward()
+    assert saved["lora@fa"] < saved["lora"]
 
 
 @pytest.mark.parametrize("name", ["lora", "bitfit"])
