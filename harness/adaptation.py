@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from harness.cards import BACKBONES, METHODS, TASKS
-from harness.checkpoint import load_tensors, load_trained, save_tensors, unprefixed
+from harness.checkpoint import load_tensors, save_tensors
 from harness.config import RunConfig
 from harness.errors import UserError
 from harness.model import AdaptedModel, build_model, build_task, pick_device
@@ -34,7 +34,7 @@ def save_adaptation(
         folder: where; made if needed.
         config: of the run.
         weights_hash: of the backbone's weights.
-        tensors: trained tensors as ``trained.NAME``, the method's state as ``extra.NAME``.
+        tensors: what ``AdaptedModel.fitted_tensors`` returned.
 
     Returns:
         The file that holds the tensors.
@@ -81,8 +81,7 @@ def load_adaptation(
             f"{built.weights_hash[:16]}. Name the right ones with weights=..."
         )
     tensors, _ = load_tensors(folder / TENSORS_FILE)
-    load_trained(built.model, unprefixed("trained", tensors))
-    built.model.method.load_extra_state(unprefixed("extra", tensors))
+    built.model.load_fitted(tensors)
     return built.model.eval(), task
 
 

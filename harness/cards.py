@@ -12,6 +12,7 @@ Direction = Literal["max", "min"]
 Modality = Literal["image", "text", "video", "target"]
 
 PUBLISHED = "published"
+LOW_BIT = "methods.quantization.backbone:LowBitBackbone"  # of backbone.quantize
 PACKAGE = "package:"  # starts the name of weights that an installed package holds
 
 
@@ -40,6 +41,8 @@ class MethodCard(Card):
         backbone_gradients: whether the backward pass enters the backbone; a side method that
             requires ``late_block`` crosses that block alone and says no.
         train: defaults of ``train.*`` that belong to the method, such as its learning rate.
+        settings: by preset, ``section.field`` of other sections that belong to it, for instance
+            ``{"qlora": {"backbone.quantize": "nf4"}}``.
         published: by backbone, the setting that ``method@published`` stands for there.
     """
 
@@ -47,6 +50,7 @@ class MethodCard(Card):
     requires: frozenset[Requirement] = frozenset()
     backbone_gradients: bool
     train: Mapping[str, Any] = Field(default_factory=dict)
+    settings: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     published: Mapping[str, Published] = Field(default_factory=dict)
 
     @property

@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 
+from harness.backbones.quantize import QuantizeConfig
 from harness.cards import BackboneCard, MethodCard, TaskCard
-from harness.registry import Choice
+from harness.registry import Choice, Config
 
 OPTIMIZER_PACKAGES: Mapping[str, str] = {"adamw_8bit": "torchao"}
 """The packages beyond the required ones, by the optimizer that needs them."""
@@ -41,6 +42,25 @@ def nothing_to_recompute(method: Choice[MethodCard] | None, grad_checkpoint: boo
         yield (
             f"train.grad_checkpoint=true: no backward pass of method '{method.card.name}' runs "
             f"through the backbone's blocks, so nothing is saved there; leave it out."
+        )
+
+
+def unquantizable(
+    method: Choice[MethodCard] | None, config: Config | None, quantize: QuantizeConfig | None
+) -> Iterator[str]:
+    """Yield why a method cannot go with a backbone that is quantised before it."""
+    if method is None or quantize is None or quantize.quantize == "none":
+        return
+    name, asked = method.card.name, f"backbone.quantize={quantize.quantize}"
+    if method.card.family == "full":
+        yield (
+            f"{asked}: method '{name}' trains every weight of the backbone, and low-bit weights "
+            f"are frozen; choose a method of another family, for instance lora."
+        )
+    elif getattr(config, "quantizes", False):
+        yield (
+            f"{asked}: method '{name}' quantises the backbone itself, by method.bits and "
+            f"method.embedding_bits; leave one of the two out (mp_ismoe@ismoe has none of its own)."
         )
 
 

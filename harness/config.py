@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 import yaml
 from pydantic import Field, SerializeAsAny, ValidationError
 
+from harness.backbones.quantize import QuantizeConfig
 from harness.cards import (
     BACKBONES,
     METHODS,
@@ -23,7 +24,12 @@ from harness.cards import (
     TaskCard,
     published_setting,
 )
-from harness.compatibility import incompatibilities, missing_packages, nothing_to_recompute
+from harness.compatibility import (
+    incompatibilities,
+    missing_packages,
+    nothing_to_recompute,
+    unquantizable,
+)
 from harness.errors import ConfigError, UserError, did_you_mean
 from harness.registry import Choice, Config, Registry
 
@@ -94,9 +100,10 @@ class TaskChoice(Component):
 
 
 class BackboneChoice(Component):
-    """A backbone with its weights: None for the bundled ones."""
+    """A backbone with its weights, None for the bundled ones, and how they are quantised."""
 
     weights: str | None
+    quantize: QuantizeConfig = QuantizeConfig()
 
 
 class RunConfig(Config):
@@ -155,10 +162,14 @@ def resolve(request: RunRequest) -> RunConfig:
     dataset = _pick_dataset(task, request, problems)
     recipe = _pick_recipe(task, request, problems)
     values = _layer(request, method, task, backbone, recipe, problems)
-    sections: dict[str, Any] = {}
+    quantize = _taken(values["backbone"], QuantizeConfig)
+    sections: dict[str, Any] = {
+        "quantize": _validate("backbone", QuantizeConfig, quantize, problems)
+    }
     for section, config in _section_classes(method, task, backbone):
         sections[section] = _validate(section, config, values[section], problems)
     problems += incompatibilities(method, task, backbone)
+    problems += unquantizable(method, sections.get("method"), sections["quantize"])
     if sections["train"] is not None:
         problems += nothing_to_recompute(method, sections["train"].grad_checkpoint)
         problems += missing_packages(sections["train"].optimizer)
@@ -176,6 +187,7 @@ def resolve(request: RunRequest) -> RunConfig:
         backbone=BackboneChoice(
             **dict(_component(backbone, sections["backbone"])),
             weights=request.weights or backbone.card.packaged_weights(backbone.preset),
+            quantize=sections["quantize"],
         ),
         train=sections["train"],
         features=sections["features"],
@@ -184,6 +196,11 @@ def resolve(request: RunRequest) -> RunConfig:
         device=request.device,
         limit=request.limit,
     )
+
+
+def _taken(values: dict[str, Any], config: type[Config]) -> dict[str, Any]:
+    """Take the fields of ``config`` out of a section's values and return them."""
+    return {name: values.pop(name) for name in config.model_fields if name in values}
 
 
 def _component(choice: Choice[Any], config: Config) -> Component:
@@ -253,6 +270,8 @@ def _layer(
         _apply(values, task.card.recipes[recipe].items(), problems)
     if backbone:
         values["backbone"].update(backbone.values)
+    if method:
+        _apply(values, method.card.settings.get(method.preset or "", {}).items(), problems)
     if request.config_file:
         _apply(values, _read_file(request.config_file, problems), problems)
     _apply(values, _read_overrides(request.overrides, problems), problems)

@@ -92,7 +92,7 @@ class FeatureStore:
         self.seconds = 0.0
         self.reason: str | None = None
         self._entries: dict[tuple[str, str], Entry] = {}
-        self._backbone_state = method.backbone_state_hash()
+        self._backbone_state = self._state_now()
         splits = examples.data.splits
         self._units = {m: used_units(splits, m) for m in examples.data.units}
         self._unit_positions = {
@@ -146,9 +146,12 @@ class FeatureStore:
         modality = str(spec.modality)
         return self._unit_positions[modality][self.examples.split(split).units[modality][rows]]
 
+    def _state_now(self) -> str:
+        return self.method.backbone.state_hash() + self.method.backbone_state_hash()
+
     def refresh(self) -> None:
         """Take notice that the method may have changed its frozen backbone: drop what is stale."""
-        state = self.method.backbone_state_hash()
+        state = self._state_now()
         if state != self._backbone_state:
             self._backbone_state = state
             self._entries.clear()

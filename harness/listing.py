@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 
+from harness.backbones.quantize import QuantizeConfig
 from harness.cards import BACKBONES, METHODS, TASKS, BackboneCard, MethodCard, TaskCard
 from harness.config import FeaturesConfig, MemoryConfig, TrainConfig
 from harness.errors import UserError, did_you_mean
@@ -113,6 +114,7 @@ def _describe_card(registry: Registry[Any], card: Card) -> Data:
             "recipes": _plain(card.recipes),
         }
     elif isinstance(card, BackboneCard):
+        data["fields"] += _fields(QuantizeConfig)
         data |= {
             "streams": list(card.streams),
             "modalities": list(card.modalities),

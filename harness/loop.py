@@ -16,10 +16,8 @@ from harness.checkpoint import (
     generator_tensors,
     load_generators,
     load_optimizer,
-    load_trained,
     optimizer_tensors,
     prefixed,
-    trained_tensors,
     unprefixed,
 )
 from harness.config import RunConfig, TrainConfig
@@ -109,7 +107,7 @@ class Trainer:
         """
         if self.state.epoch == 0:
             self.progress.phase("init")
-            self.model.method.on_fit_start(self.context)
+            self.model.on_fit_start(self.context)
             self._refresh_features()
         train = self.config.train
         self.progress.start(
@@ -212,7 +210,7 @@ class Trainer:
         score = scores[self.primary]
         if state.best is None or self.sign * score > self.sign * state.best:
             state.best, state.best_epoch = score, epoch + 1
-            state.best_tensors = self._model_tensors()
+            state.best_tensors = self.model.fitted_tensors()
         self.progress.epoch(row)
 
     def _check_finite(self, loss: float, epoch: int) -> None:
@@ -223,17 +221,8 @@ class Trainer:
                 f"{self.optimizer.param_groups[0]['lr']:g}); try a smaller train.lr",
             )
 
-    def _model_tensors(self) -> Tensors:
-        """Return copies of everything that the fitted model is made of, beside the backbone."""
-        extra = {n: v.detach().clone() for n, v in self.model.method.extra_state().items()}
-        return {
-            **prefixed("trained", trained_tensors(self.model)),
-            **prefixed("extra", extra),
-        }
-
     def _load_model_tensors(self, tensors: Tensors) -> None:
-        load_trained(self.model, unprefixed("trained", tensors))
-        self.model.method.load_extra_state(unprefixed("extra", tensors))
+        self.model.load_fitted(tensors)
         self._refresh_features()
 
     def _refresh_features(self) -> None:
@@ -248,7 +237,7 @@ class Trainer:
         """Return everything that ``restore`` needs: tensors and a JSON-ready part."""
         state = self.state
         tensors = {
-            **prefixed("model", self._model_tensors()),
+            **prefixed("model", self.model.fitted_tensors()),
             **prefixed("best", state.best_tensors),
             **prefixed("optimizer", optimizer_tensors(self.optimizer)),
             **prefixed("generator", generator_tensors(self.context.generator)),

@@ -1,17 +1,21 @@
 """The adapted model with its task head, and how it is built from a configuration."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from harness.backbones.base import Backbone, Inputs
-from harness.cards import BACKBONES, METHODS, TASKS
+from harness.cards import BACKBONES, LOW_BIT, METHODS, TASKS
+from harness.checkpoint import Tensors, load_trained, prefixed, trained_tensors, unprefixed
 from harness.config import RunConfig
 from harness.errors import UserError
 from harness.recompute import recompute_blocks
 from harness.record import Params
-from methods.base import Method, SideMethod, States
+from harness.registry import import_attribute
+from methods.base import Batch, FitContext, Method, SideMethod, States
 from tasks.base import Task
 
 
@@ -37,6 +41,60 @@ class AdaptedModel(nn.Module):
         if not isinstance(self.method, SideMethod):
             raise TypeError(f"{type(self.method).__name__} has no frozen states")
         return self.head(self.method.side(states))
+
+    def on_fit_start(self, ctx: FitContext) -> None:
+        """Calibrate a low-bit backbone where it asks for rows; then the method prepares itself."""
+        low_bit = self.method.backbone.low_bit
+        if low_bit and low_bit.calibration_rows:
+            with ctx.phase("init"):
+                low_bit.calibrate(lambda: self._read(ctx.calibration(low_bit.calibration_rows)))
+        self.method.on_fit_start(ctx)
+
+    @torch.no_grad()
+    def _read(self, batches: Iterable[Batch]) -> None:
+        """Run rows through the backbone without dropout."""
+        training = self.method.training
+        self.method.eval()
+        backbone = self.method.backbone
+        for batch in batches:
+            states: States = {}
+            for spec in self.method.specs:
+                states[spec.name] = backbone.encode(spec.name, batch.inputs, states)
+        self.method.train(training)
+
+    def fitted_tensors(self) -> Tensors:
+        """Return copies of everything that the fitted model is beyond the backbone's weights."""
+        low_bit = self.method.backbone.low_bit
+        held = {
+            "extra": self.method.extra_state(),
+            "backbone": low_bit.state() if low_bit else {},
+        }
+        return {
+            **prefixed("trained", trained_tensors(self)),
+            **{
+                name: tensor.detach().clone()
+                for kind, tensors in held.items()
+                for name, tensor in prefixed(kind, tensors).items()
+            },
+        }
+
+    def load_fitted(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what ``fitted_tensors`` returned."""
+        load_trained(self, unprefixed("trained", tensors))
+        self.method.load_extra_state(unprefixed("extra", tensors))
+        if self.method.backbone.low_bit:
+            self.method.backbone.low_bit.load_state(unprefixed("backbone", tensors))
+
+    def quality(self) -> dict[str, Any]:
+        """Return figures of the fitted model, those of a low-bit backbone included."""
+        low_bit = self.method.backbone.low_bit
+        own = {"quantization_mse": low_bit.quantization_mse()} if low_bit else {}
+        return {**own, **self.method.quality()}
+
+    def host_bytes(self) -> dict[str, int]:
+        """Return the peak bytes that backbone and method held outside the model."""
+        low_bit = self.method.backbone.low_bit
+        return {**(low_bit.host_bytes() if low_bit else {}), **self.method.host_bytes()}
 
     def regions(self) -> dict[str, nn.Module]:
         """Return the modules to which saved activations are charged."""
@@ -92,6 +150,8 @@ def build_model(config: RunConfig, task: Task, device: torch.device) -> Built:
     size = count(backbone.parameters())
     weights_hash = backbone.weights_hash
     head = task.build_head(backbone).to(device)
+    if choice.quantize.quantize != "none":
+        backbone.low_bit = import_attribute(LOW_BIT)(backbone, choice.quantize)
     method = METHODS.load(config.method.name)(
         config.method.config, backbone, task.reads(backbone)
     ).to(device)

@@ -85,7 +85,7 @@ class Outcome:
             params=self.built.params() if self.built else None,
             memory=self._memory(),
             time=self._time(),
-            quality=Quality(**self.built.model.method.quality()) if self.built else Quality(),
+            quality=Quality(**self.built.model.quality()) if self.built else Quality(),
             artifacts=self.artifacts,
             provenance=self.provenance,
         )
@@ -93,7 +93,7 @@ class Outcome:
     def host_bytes(self) -> dict[str, int]:
         """Return the method's peak bytes outside the model, those before a checkpoint included."""
         assert self.built is not None
-        now = self.built.model.method.host_bytes()
+        now = self.built.model.host_bytes()
         return {
             name: max(now.get(name, 0), self.earlier_host_bytes.get(name, 0))
             for name in {**self.earlier_host_bytes, **now}
@@ -143,6 +143,7 @@ def run_key(config: RunConfig, data: TaskData, built: Built, device: torch.devic
             "config": resolved,
             "data": data.provenance.fingerprint,
             "weights": built.weights_hash,
+            "low_bit": built.model.method.backbone.state_hash(),
             "device": device.type,
         }
     )

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.backbones.quantize import LowBit
 from harness.errors import UserError
 from harness.registry import Config
 
@@ -191,12 +192,14 @@ class Backbone(nn.Module, ABC):
         specs: the streams in the order in which they are encoded.
         output_layer: module name of the linear layer that writes text, None where there is none.
         weights_path: safetensors file with the pretrained weights; None for random weights.
+        low_bit: its low-bit weights where it was quantised before a method adapted it.
         weights_hash: sha256 of that file, or ``"random:SEED"``.
         stored_names: name in that file, by name of a parameter; a missing one is its own.
     """
 
     specs: tuple[StreamSpec, ...]
     output_layer: str | None = None
+    low_bit: LowBit | None = None
     weights_path: Path | None = None
     weights_hash: str = "random"
     stored_names: Mapping[str, str] = MappingProxyType({})
@@ -250,6 +253,10 @@ class Backbone(nn.Module, ABC):
         if self.weights_path is None:
             return None
         return self.weights_path, self.stored_names.get(name, name)
+
+    def state_hash(self) -> str:
+        """Return a key of the low-bit weights, empty without any."""
+        return self.low_bit.state_hash() if self.low_bit else ""
 
     def spellings(self, name: str) -> Sequence[str]:
         """Return the names under which weight files may hold a parameter, its own first."""

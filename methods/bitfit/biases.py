@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.backbones.base import Backbone
+from methods.quantization.modules import QuantizedLinear
 
 
 class NormBias(nn.Module):
@@ -47,7 +48,7 @@ def add_biases(backbone: Backbone, streams: tuple[str, ...]) -> nn.ModuleList:
         inner = set(backbone.norms(stream))
         for block in backbone.blocks(stream):
             for name, module in backbone.get_submodule(block).named_modules(prefix=block):
-                if isinstance(module, nn.Linear):
+                if isinstance(module, nn.Linear | QuantizedLinear):
                     _give_bias(module)
                 elif name in inner and getattr(module, "bias", None) is None:
                     shift = NormBias(backbone.spec(stream).width)
@@ -59,7 +60,7 @@ def add_biases(backbone: Backbone, streams: tuple[str, ...]) -> nn.ModuleList:
 
 
 def _give_bias(layer: nn.Module) -> None:
-    assert isinstance(layer, nn.Linear)
+    assert isinstance(layer, nn.Linear | QuantizedLinear)
     if layer.bias is None:
         layer.bias = nn.Parameter(torch.zeros(layer.out_features))
 

@@ -14,6 +14,7 @@ from harness.registry import Config
 from methods.base import InPlaceMethod
 from methods.bitfit.biases import add_biases, biases_of
 from methods.lora import LoraConfig
+from methods.quantization.modules import QuantizedLinear
 
 
 class LowRankUpdate(nn.Module):
@@ -82,7 +83,7 @@ class Lora(InPlaceMethod):
 
     def _attach(self, site: AttentionNames, target: str, config: LoraConfig) -> None:
         layer = self.backbone.get_submodule(getattr(site, target))
-        assert isinstance(layer, nn.Linear)
+        assert isinstance(layer, nn.Linear | QuantizedLinear)
         rows = _rows(site, target, layer.out_features)
         update = LowRankUpdate(layer.in_features, rows.stop - rows.start, config)
         layer.register_forward_hook(partial(_update, update, rows))

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from harness.backbones.base import Backbone, StreamSpec
 from harness.registry import Config
@@ -14,7 +13,7 @@ from methods.base import FitContext
 from methods.experts.ismoe import ISMoE, balance_loss, dead_experts, mixtures, take_statistics
 from methods.lst.model import ladder_network
 from methods.mp_ismoe import MpIsmoeConfig
-from methods.quantization.masters import MasterStore
+from methods.quantization.masters import masters_of
 from methods.quantization.modules import mean_mse, quantize_modules
 from methods.quantization.requantize import Requantizer
 from methods.sherl.network import RouteForm, SherlNetwork
@@ -68,7 +67,7 @@ class MpIsmoe(NetworkMethod):
         assert isinstance(config, MpIsmoeConfig)
         self.config = config
         names = backbone.quantizable() if config.quantizes else ()
-        masters = _masters(backbone, names)
+        masters = masters_of(backbone, names)
         self.quantized = quantize_modules(backbone, names, config)
         self.requantizer = None
         if masters is not None:
@@ -193,33 +192,6 @@ def _parallel_parts(config: MpIsmoeConfig) -> ParallelParts:
     if config.placement == "per_tap_shared":
         return ParallelParts(meeting=cache(normed))
     return ParallelParts(finish=_experts(config, False))
-
-
-def _masters(backbone: Backbone, names: Sequence[str]) -> MasterStore | None:
-    """Return where full-precision weights are read again; None where there are none."""
-    tensors: dict[str, Tensor] = {}
-    for name in names:
-        weight = backbone.get_submodule(name).weight
-        assert isinstance(weight, Tensor)
-        if not any(weight is known for known in tensors.values()):  # a tied head has no own master
-            tensors[f"{name}.weight"] = weight
-    if any(t.is_meta or isinstance(t, FakeTensor) for t in tensors.values()):
-        return None
-    places = {name: backbone.stored(name) for name in tensors}
-    files = {place[0]: dict[str, str]() for place in places.values() if place}
-    for name, place in places.items():
-        if place:
-            files[place[0]][name] = place[1]
-    random = {name: tensors[name] for name, place in places.items() if not place}
-    return MasterStore.joined(
-        [
-            *(
-                MasterStore.from_file(path, {name: tensors[name] for name in names}, names)
-                for path, names in files.items()
-            ),
-            MasterStore.from_tensors(random),
-        ]
-    )
 
 
 def _generator() -> torch.Generator:

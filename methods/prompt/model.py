@@ -14,6 +14,7 @@ from harness.registry import Config
 from methods.base import InPlaceMethod, States
 from methods.cache import TokenCache
 from methods.prompt import PromptConfig
+from methods.quantization.modules import QuantizedEmbedding
 
 
 class Prompt(InPlaceMethod):
@@ -62,10 +63,12 @@ class Prompt(InPlaceMethod):
 
 def _first_rows(backbone: Backbone, stream: str, tokens: int) -> nn.Parameter:
     """Return a copy [P, D] of the first rows of a stream's embedding, over and over if need be."""
-    table = backbone.get_submodule(backbone.embedding_of(stream)).weight
-    assert isinstance(table, torch.Tensor)
-    rows = torch.arange(tokens, device=table.device) % len(table)
-    return nn.Parameter(table.detach()[rows].clone())
+    table = backbone.get_submodule(backbone.embedding_of(stream))
+    assert isinstance(table, nn.Embedding | QuantizedEmbedding)
+    rows = torch.arange(tokens, device=table.weight.device) % table.num_embeddings
+    if isinstance(table, QuantizedEmbedding):
+        return nn.Parameter(table(rows))
+    return nn.Parameter(table.weight.detach()[rows].clone())
 
 
 def _content(state: StreamState) -> StreamState:

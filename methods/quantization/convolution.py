@@ -1,6 +1,6 @@
 """Convolutions whose frozen weight is stored as packed codes."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
-if TYPE_CHECKING:
-    from methods.quantization.modules import QuantizedWeight
+from methods.quantization.storage import LowBitWeight
 
 
 class _QuantizedConvolution(torch.autograd.Function):
@@ -48,7 +47,7 @@ class QuantizedConv2d(nn.Module):
     bias: nn.Parameter | None
     geometry: dict[str, Any]
 
-    def __init__(self, convolution: nn.Conv2d, weight: "QuantizedWeight") -> None:
+    def __init__(self, convolution: nn.Conv2d, weight: LowBitWeight) -> None:
         super().__init__()
         self.shape = convolution.weight.shape
         self.geometry = {

@@ -9,7 +9,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
+from harness.backbones.base import Backbone
 from harness.errors import UserError, did_you_mean
 
 
@@ -121,3 +123,30 @@ class MasterStore:
         with safe_open(source.path, framework="pt") as file:
             tensor: Tensor = file.get_slice(source.tensor)[: source.rows]
         return tensor.to(torch.float32)
+
+
+def masters_of(backbone: Backbone, names: Sequence[str]) -> MasterStore | None:
+    """Return where full-precision weights are read again; None where there are none."""
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        weight = backbone.get_submodule(name).weight
+        assert isinstance(weight, Tensor)
+        if not any(weight is known for known in tensors.values()):  # a tied head has no own master
+            tensors[f"{name}.weight"] = weight
+    if any(t.is_meta or isinstance(t, FakeTensor) for t in tensors.values()):
+        return None
+    places = {name: backbone.stored(name) for name in tensors}
+    files = {place[0]: dict[str, str]() for place in places.values() if place}
+    for name, place in places.items():
+        if place:
+            files[place[0]][name] = place[1]
+    random = {name: tensors[name] for name, place in places.items() if not place}
+    return MasterStore.joined(
+        [
+            *(
+                MasterStore.from_file(path, {name: tensors[name] for name in names}, names)
+                for path, names in files.items()
+            ),
+            MasterStore.from_tensors(random),
+        ]
+    )

@@ -1,6 +1,6 @@
 """Layers whose frozen weight is stored as packed codes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,9 +20,10 @@ from methods.quantization.grid import (
     quantize,
 )
 from methods.quantization.packing import pack, unpack
+from methods.quantization.storage import LowBitWeight
 
 
-class QuantizedWeight(nn.Module):
+class QuantizedWeight(LowBitWeight):
     """A frozen weight matrix, held as packed codes with a scale and zero point per group.
 
     It takes the place of a layer's ``weight``; tied layers share one.
@@ -41,10 +42,7 @@ class QuantizedWeight(nn.Module):
         mse: [] fp32 buffer, mean squared error against the master (Eq. 4).
     """
 
-    codes: Tensor
-    scale: Tensor
     zero_point: Tensor
-    mse: Tensor
 
     def __init__(
         self, weight: Tensor, spec: GridSpec, source_name: str, clip: str = "none"
@@ -68,31 +66,6 @@ class QuantizedWeight(nn.Module):
     def grid(self) -> Grid:
         """Scale and zero point of every group."""
         return Grid(self.scale, self.zero_point)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the codes live."""
-        return self.codes.device
-
-    @property
-    def code_bytes(self) -> int:
-        """Bytes of the packed codes: ceil(bits x n / 8)."""
-        return self.codes.nbytes
-
-    @property
-    def metadata_bytes(self) -> int:
-        """Bytes of scales, zero points and the error."""
-        return self.scale.nbytes + self.zero_point.nbytes + self.mse.nbytes
-
-    @property
-    def quantization_mse(self) -> float:
-        """Mean squared error against the master (Eq. 4)."""
-        return float(self.mse)
-
-    def memory_categories(self) -> dict[str, str]:
-        """Return the memory category of every buffer by its name."""
-        metadata = dict.fromkeys(("scale", "zero_point", "mse"), "quantization_metadata")
-        return {"codes": "quantized_weights", **metadata}
 
     def unpacked(self) -> Tensor:
         """Return the codes as [R, C] uint8; do not write to it."""
@@ -129,10 +102,6 @@ class QuantizedWeight(nn.Module):
         values = dequantize(codes.view(shape), grid, self.spec, dtype)
         return values.view(*rows.shape, columns)
 
-    def error_against(self, master: Tensor) -> Tensor:
-        """Return the mean squared error [] against ``master`` [R, C] fp32 (Eq. 4)."""
-        return (self.dequantize().sub_(master)).square_().mean()
-
     @torch.no_grad()
     def replace(self, codes: Tensor, grid: Grid, master: Tensor) -> None:
         """Store new codes in place.
@@ -156,7 +125,7 @@ class _QuantizedLinear(torch.autograd.Function):
     """x W^T + b whose backward dequantises W again, so that W is never saved."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, weight: QuantizedWeight) -> Tensor:
+    def forward(ctx: Any, x: Tensor, bias: Tensor | None, weight: LowBitWeight) -> Tensor:
         ctx.weight = weight  # the module, not a tensor: autograd saves nothing
         return F.linear(x, weight.dequantize(x.dtype), bias)
 
@@ -170,7 +139,7 @@ class _QuantizedLinear(torch.autograd.Function):
         return grad_input, grad_bias, None
 
 
-def quantized_linear(x: Tensor, weight: QuantizedWeight, bias: Tensor | None = None) -> Tensor:
+def quantized_linear(x: Tensor, weight: LowBitWeight, bias: Tensor | None = None) -> Tensor:
     """Apply a linear layer with a low-bit weight.
 
     The weight is dequantised in the compute dtype (autocast's, or that of ``x``), used and freed;
@@ -207,7 +176,7 @@ class QuantizedLinear(nn.Module):
     bias: nn.Parameter | None
 
     def __init__(
-        self, linear: nn.Linear, weight: QuantizedWeight, *, bias_correction: bool = False
+        self, linear: nn.Linear, weight: LowBitWeight, *, bias_correction: bool = False
     ) -> None:
         super().__init__()
         self.in_features = linear.in_features
@@ -268,7 +237,10 @@ QuantizedModule = QuantizedLinear | QuantizedEmbedding | QuantizedConv2d
 
 
 def quantize_modules(
-    root: nn.Module, names: Sequence[str], config: QuantizationConfig
+    root: nn.Module,
+    names: Sequence[str],
+    config: QuantizationConfig,
+    store: Callable[[Tensor, str], LowBitWeight] | None = None,
 ) -> dict[str, QuantizedModule]:
     """Replace linear layers, convolutions and embeddings of a model by low-bit ones, in place.
 
@@ -279,6 +251,8 @@ def quantize_modules(
         root: the model; its weights may be real, fake or on the meta device.
         names: module names of nn.Linear, nn.Conv2d and nn.Embedding layers.
         config: the quantiser. ``embedding_bits=None`` leaves embeddings and their tied heads.
+        store: makes the storage of a weight that is no embedding's from its tensor and the name
+            of its master; None for codes on the grid of ``config``.
 
     Returns:
         The new modules by name.
@@ -289,7 +263,7 @@ def quantize_modules(
     paths = dict(root.named_modules(remove_duplicate=False))
     layers = {name: _layer(paths, name) for name in names}
     tables = {id(m.weight) for m in layers.values() if isinstance(m, nn.Embedding)}
-    stored: dict[int, QuantizedWeight] = {}
+    stored: dict[int, LowBitWeight] = {}
     replaced: dict[str, QuantizedModule] = {}
     for name, layer in layers.items():
         key = id(layer.weight)
@@ -297,15 +271,20 @@ def quantize_modules(
         if bits is None:
             continue
         if key not in stored:
-            spec = GridSpec.from_config(config, bits)
-            stored[key] = QuantizedWeight(layer.weight, spec, f"{name}.weight", config.clip)
+            if store is None or key in tables:
+                spec = GridSpec.from_config(config, bits)
+                stored[key] = QuantizedWeight(layer.weight, spec, f"{name}.weight", config.clip)
+            else:
+                stored[key] = store(layer.weight, f"{name}.weight")
+        weight = stored[key]
         if isinstance(layer, nn.Embedding):
-            replaced[name] = QuantizedEmbedding(layer, stored[key])
+            assert isinstance(weight, QuantizedWeight)
+            replaced[name] = QuantizedEmbedding(layer, weight)
         elif isinstance(layer, nn.Conv2d):
-            replaced[name] = QuantizedConv2d(layer, stored[key])
+            replaced[name] = QuantizedConv2d(layer, weight)
         else:
             correct = config.bias_correction
-            replaced[name] = QuantizedLinear(layer, stored[key], bias_correction=correct)
+            replaced[name] = QuantizedLinear(layer, weight, bias_correction=correct)
         for alias in [path for path, module in paths.items() if module is layer]:
             root.set_submodule(alias, replaced[name])
     return replaced
@@ -323,9 +302,9 @@ def _layer(modules: Mapping[str, nn.Module], name: str) -> nn.Linear | nn.Embedd
     return layer
 
 
-def distinct_weights(modules: Mapping[str, QuantizedModule]) -> dict[str, QuantizedWeight]:
+def distinct_weights(modules: Mapping[str, QuantizedModule]) -> dict[str, LowBitWeight]:
     """Return every low-bit weight once, by the first of the modules' names that holds it."""
-    found: dict[QuantizedWeight, str] = {}
+    found: dict[LowBitWeight, str] = {}
     for name, module in modules.items():
         found.setdefault(module.weight, name)
     return {name: weight for weight, name in found.items()}
@@ -343,7 +322,7 @@ def storage_bytes(modules: Mapping[str, QuantizedModule]) -> dict[str, int]:
     holders: list[nn.Module] = [*distinct_weights(modules).values(), *modules.values()]
     totals = {"quantized_weights": 0, "quantization_metadata": 0}
     for holder in holders:
-        if isinstance(holder, QuantizedWeight | QuantizedLinear):
+        if isinstance(holder, LowBitWeight | QuantizedLinear):
             for buffer, category in holder.memory_categories().items():
                 totals[category] += holder.get_buffer(buffer).nbytes
     return totals

@@ -90,7 +90,8 @@ class Requantizer:
         generator: torch.Generator,
     ) -> None:
         self.modules = dict(modules)
-        self.weights = distinct_weights(modules)
+        weights = distinct_weights(modules).items()
+        self.weights = {name: w for name, w in weights if isinstance(w, QuantizedWeight)}
         self.masters = masters
         self.config = config
         self.rounds = 0

@@ -1,0 +1,81 @@
+"""A frozen backbone in low bits, whatever the method: its settings and its interface.
+
+The storage itself belongs to ``methods/quantization``, which GNP-IQ shares; the engine reaches it
+through ``harness.cards.LOW_BIT``, as it reaches methods. This file imports no torch.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field, model_validator
+
+from harness.registry import Config
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class QuantizeConfig(Config):
+    """How the frozen backbone is quantised, once, before training; fields of ``backbone``."""
+
+    quantize: Literal["none", "rtn", "gptq", "nf4"] = Field(
+        default="none",
+        description="frozen weights in low bits: round to nearest, GPTQ on training rows, or "
+        "4-bit NormalFloat",
+    )
+    quantize_bits: Literal[2, 3, 4, 8] = Field(
+        default=4, description="bits of a weight's code; nf4 has 4"
+    )
+    quantize_group: int | None = Field(
+        default=None,
+        ge=1,
+        description="weights that share a scale; null is an output channel, for nf4 a block of 64",
+    )
+    quantize_embeddings: bool = Field(
+        default=True, description="whether embeddings and their tied heads are rounded to 8 bits"
+    )
+    quantize_rows: int = Field(default=256, ge=2, description="training rows that calibrate gptq")
+
+    @model_validator(mode="after")
+    def _check_bits(self) -> "QuantizeConfig":
+        if self.quantize == "nf4" and self.quantize_bits != 4:
+            raise ValueError(
+                f"quantize=nf4 has 4 bits, not quantize_bits={self.quantize_bits}; choose rtn or "
+                f"gptq for others"
+            )
+        return self
+
+
+class LowBit(ABC):
+    """What a backbone knows of its low-bit weights.
+
+    Attributes:
+        calibration_rows: training rows that the codes depend on; 0 where they depend on none.
+    """
+
+    calibration_rows: int = 0
+
+    @abstractmethod
+    def calibrate(self, run_forward: Callable[[], None]) -> None:
+        """Choose the codes; ``run_forward`` runs the calibration rows through the backbone."""
+
+    @abstractmethod
+    def state(self) -> "dict[str, Tensor]":
+        """Return what the weights and the settings alone do not give: calibrated codes."""
+
+    @abstractmethod
+    def load_state(self, state: "Mapping[str, Tensor]") -> None:
+        """Restore what ``state`` returned."""
+
+    @abstractmethod
+    def state_hash(self) -> str:
+        """Return sha256 over all codes and scales."""
+
+    @abstractmethod
+    def quantization_mse(self) -> float:
+        """Return the mean squared error of all quantised weights."""
+
+    @abstractmethod
+    def host_bytes(self) -> dict[str, int]:
+        """Return peak bytes outside the model: ``masters``, ``calibration``."""
