@@ -36,6 +36,8 @@ def set_up_logging(verbose: int, quiet: bool = False) -> None:
     own = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     for name in ("harness", "methods", "tasks", "reports"):
         logging.getLogger(name).setLevel(own)
+    # torchao, which the model library imports where it is installed, sets this one off.
+    logging.getLogger("torch.utils._pytree").setLevel(logging.INFO if verbose else logging.ERROR)
 
 
 def fail(message: str, code: int) -> int:
