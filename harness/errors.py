@@ -4,7 +4,7 @@ Exit codes: 0 done, 2 the request is wrong, 3 a run ended in oom/diverged/failed
 """
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 
 class UserError(Exception):
@@ -50,5 +50,7 @@ def did_you_mean(typed: str, choices: Iterable[str]) -> str:
     known = sorted(choices)
     close = get_close_matches(typed, known, n=2, cutoff=0.5)
     if close:
+        alike = [SequenceMatcher(None, choice, typed).ratio() for choice in close]
+        close = [c for c, ratio in zip(close, alike, strict=True) if ratio > 0.8 * alike[0]]
         return " Did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
     return f" Known: {', '.join(known)}." if known else ""
