@@ -58,6 +58,13 @@ class MethodCard(Card):
         """The presets, and ``published`` where some backbone has a published setting."""
         return {**self.presets, **({PUBLISHED: {}} if self.published else {})}
 
+    @model_validator(mode="after")
+    def _check_settings(self) -> "MethodCard":
+        strange = sorted(set(self.settings) - set(self.presets))
+        if strange:
+            raise ValueError(f"settings are of presets {strange}, which there are not")
+        return self
+
     @property
     def frozen_backbone(self) -> bool:
         """Whether the backbone's outputs depend on nothing that is trained."""

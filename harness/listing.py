@@ -101,7 +101,9 @@ def _describe_card(registry: Registry[Any], card: Card) -> Data:
             "requires": sorted(card.requires),
             "backbone_gradients": card.backbone_gradients,
             "train": dict(card.train),
-            "presets": _plain(card.presets),
+            "presets": _plain(
+                {n: {**values, **card.settings.get(n, {})} for n, values in card.presets.items()}
+            ),
             "published": {n: p.model_dump(mode="json") for n, p in card.published.items()},
         }
     elif isinstance(card, TaskCard):

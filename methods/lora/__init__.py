@@ -41,13 +41,26 @@ class LoraConfig(Config):
 CARD = MethodCard(
     name="lora",
     summary="Low-rank updates of attention projections.",
-    source="Hu et al., LoRA, ICLR 2022; preset fa: Zhang et al., LoRA-FA, 2023 (arXiv 2308.03303)",
+    source="Hu et al., LoRA, ICLR 2022; preset fa: Zhang et al., LoRA-FA, 2023 (arXiv 2308.03303); "
+    "preset qlora: Dettmers et al., QLoRA, NeurIPS 2023, on attention alone",
     config=LoraConfig,
     implementation="methods.lora.model:Lora",
     family="peft",
     requires=frozenset({"in_place"}),
     backbone_gradients=True,
-    presets={"official": {"biases": True}, "fa": {"train_down": False, "dropout": 0.0}},
+    presets={
+        "official": {"biases": True},
+        "fa": {"train_down": False, "dropout": 0.0},
+        "qlora": {"targets": ("query", "key", "value", "output")},
+    },
+    settings={
+        "qlora": {
+            "backbone.quantize": "nf4",
+            "backbone.quantize_embeddings": False,
+            "train.grad_checkpoint": True,
+            "train.amp": "auto",
+        }
+    },
     train={"lr": 3e-4},
     published={"t5-base": Published(values={"biases": True}, trainable="1.71 %")},
 )

@@ -22,6 +22,8 @@ CARD = MethodCard(
     family="side",
     requires=frozenset({"taps"}),
     backbone_gradients=False,
+    presets={"nf4": {}},
+    settings={"nf4": {"backbone.quantize": "nf4", "backbone.quantize_embeddings": False}},
     train={"lr": 5e-4, "amp": "auto"},
     published={
         "t5-base": Published(values={"reduction": 8}, note="A port: the source adapts decoders."),

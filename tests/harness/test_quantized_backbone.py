@@ -61,8 +61,7 @@ def test_every_frozen_method_trains_on_codes_that_stay(name, kind):
     assert all(n in trained or torch.equal(after[n], before[n]) for n in before)
 
 
-@pytest.mark.parametrize("kind", ["rtn", "nf4"])
-@pytest.mark.parametrize("name", ["lora", "lst"])
+@pytest.mark.parametrize(("name", "kind"), [("lora", "nf4"), ("lst", "rtn")])
 def test_no_dequantised_weight_is_saved_and_memory_is_predicted(name, kind):
     model = ProbedModel(build_method(name, low_bit_backbone(quantize=kind))).train()
     backbone, inputs = model.method.backbone, tiny_inputs(model.method.backbone)
@@ -150,6 +149,29 @@ def test_impossible_pairs_are_refused(method):
 
 def test_experts_without_their_own_quantiser_go_with_any():
     assert config("mp_ismoe@ismoe", "backbone.quantize=gptq").backbone.quantize.quantize == "gptq"
+
+
+def test_qlora_is_a_name_for_lora_on_nf4_with_recomputed_blocks():
+    asked = config("lora@qlora")
+    assert asked.backbone.quantize.quantize == "nf4"
+    assert asked.train.grad_checkpoint
+    backbone = build_model(asked, build_task(asked), torch.device("cpu")).model.method.backbone
+    assert {type(weight).__name__ for weight in _weights(backbone).values()} == {"Nf4Weight"}
+
+
+@pytest.mark.slow
+def test_qlora_is_predicted_to_the_byte(tmp_path):
+    asked = config("lora@qlora", "memory.predict=true", "train.epochs=1", "train.amp='off'")
+    record = run(asked, options(tmp_path))
+    assert record.status == "done"
+    memory = record.memory
+    assert 0 <= memory.train_peak_bytes - memory.predicted_train_peak_bytes <= 64
+    assert memory.at_peak_bytes["quantized_weights"] > 0
+
+
+def test_a_flag_is_stronger_than_what_a_preset_sets():
+    assert config("qst@nf4").backbone.quantize.quantize == "nf4"
+    assert config("qst@nf4", "backbone.quantize=rtn").backbone.quantize.quantize == "rtn"
 
 
 def test_nf4_has_four_bits():
