@@ -10,6 +10,8 @@ from methods.lst import LstConfig
 from methods.quantization.config import QuantizationConfig
 from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS
 
+Precision = Literal["amp", "mixed", "low"]
+
 
 class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
     """Settings of the low-bit backbone, of the experts and of the host, on one level."""
@@ -33,6 +35,11 @@ class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
         "side_copy",
         description="which norms train: a copy of a stream's final norm after the upsampler, none, "
         "or the backbone's own, counted as trainable though no gradient reaches them",
+    )
+    precision: Precision = Field(
+        "amp",
+        description="as train.amp says; fp32 norms and side weights under bf16 autocast (mixed); "
+        "or norms, biases and side network all stored in bf16, with no fp32 weight left (low)",
     )
 
     @model_validator(mode="after")
@@ -81,6 +88,10 @@ CARD = MethodCard(
         "no_noise": {"noise": "none"},
         "no_correlation": {"correlation": "off"},
         "one_expert": {"experts": 1, "top_k": 1},
+        "low_pre": {"precision": "low"},
+        "low_pre_no_noise": {"precision": "low", "noise": "none"},
+        "mixed_pre": {"precision": "mixed"},
+        "mixed_pre_no_noise": {"precision": "mixed", "noise": "none"},
         "lst": {"host": "lst"},
         "sherl": {"host": "sherl", "reduction": 8},
     },

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.backbones.base import Backbone, StreamSpec
+from harness.backbones.base import Backbone, Inputs, StreamSpec, StreamState
 from harness.registry import Config
-from methods.base import FitContext
+from methods.base import FitContext, States
+from methods.cache import TokenCache
 from methods.experts.ismoe import ISMoE, balance_loss, dead_experts, mixtures, take_statistics
 from methods.lst.model import ladder_network
 from methods.mp_ismoe import MpIsmoeConfig
+from methods.mp_ismoe.precision import compute_context, hold_in_half
 from methods.quantization.masters import masters_of
 from methods.quantization.modules import mean_mse, quantize_modules
 from methods.quantization.requantize import Requantizer
@@ -75,6 +77,9 @@ class MpIsmoe(NetworkMethod):
         if config.train_norms == "counted_no_grad":
             for parameter in self._backbone_norms():
                 parameter.requires_grad_(True)
+        if config.precision == "low":
+            for part in (backbone, self.network, self.merges):
+                hold_in_half(part)
 
     def build_network(self, config: SideConfig) -> Network:
         """Return the host's side network with experts in it."""
@@ -90,6 +95,21 @@ class MpIsmoe(NetworkMethod):
             return ladder_network(config, self.specs, self.reads, ending, experts, salient)
         parts = _parallel_parts(config)
         return parallel_network(config, self.specs, self.reads, parts, ending, salient)
+
+    def encode(
+        self, stream: str, inputs: Inputs, states: Mapping[str, StreamState], cache: Any = None
+    ) -> StreamState:
+        """Return the frozen state of one stream, computed in the configured precision."""
+        with compute_context(self.config.precision, _device(inputs)):
+            return super().encode(stream, inputs, states, cache)
+
+    def side(self, states: States, cache: TokenCache | None = None) -> States:
+        """Return the adapted states, computed in the configured precision, as heads read them."""
+        with compute_context(self.config.precision, next(iter(states.values())).output.device):
+            adapted = super().side(states, cache)
+        if self.config.precision == "amp":
+            return adapted
+        return {n: s.adapted(s.output.float(), s.salient.float()) for n, s in adapted.items()}
 
     def on_fit_start(self, ctx: FitContext) -> None:
         """Choose the first codes by calibration rows, where the configuration asks for it."""
@@ -150,8 +170,10 @@ class MpIsmoe(NetworkMethod):
         self._requantizer.load_state_dict({n: t for n, t in state.items() if n not in own})
 
     def backbone_state_hash(self) -> str:
-        """Return sha256 over all codes and grids."""
-        return self._requantizer.state_hash()
+        """Return sha256 over all codes and grids, and the precision where it is not the run's."""
+        codes = self._requantizer.state_hash()
+        precision = self.config.precision
+        return codes if precision == "amp" else f"{codes}:{precision}"
 
     def statistics(self) -> dict[str, Any]:
         """Return expert load, router entropy and quantisation error, and count anew."""
@@ -192,6 +214,10 @@ def _parallel_parts(config: MpIsmoeConfig) -> ParallelParts:
     if config.placement == "per_tap_shared":
         return ParallelParts(meeting=cache(normed))
     return ParallelParts(finish=_experts(config, False))
+
+
+def _device(inputs: Inputs) -> torch.device:
+    return next(iter(inputs.values())).device
 
 
 def _generator() -> torch.Generator:
