@@ -26,9 +26,17 @@ class LstConfig(SideConfig):
     gate_temperature: float = Field(
         0.1, gt=0, description="T: a ladder's gate is sigmoid(a / T), with a learned from 0"
     )
+    side_init: Literal["random", "fisher"] = Field(
+        "random",
+        description="first weights of the side blocks: drawn, or the slices of the backbone's that "
+        "matter most by Fisher information (text streams only)",
+    )
+    fisher_rows: int = Field(
+        1024, ge=1, description="training rows that measure Fisher information, one at a time"
+    )
 
 
-_T5 = {"train_norms": "none", "skipped_gates": True}
+_T5 = {"train_norms": "none", "skipped_gates": True, "side_init": "fisher"}
 
 CARD = MethodCard(
     name="lst",

@@ -1,94 +1,85 @@
-"""Ladder side-tuning: a side transformer that takes in every block's output through a gate."""
+"""Ladder side-tuning: a side network beside the frozen backbone, drawn or cut out of it."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from harness.backbones.base import StreamSpec
+from harness.backbones.base import Backbone, Inputs
+from harness.registry import Config
+from methods.base import FitContext, States
 from methods.lst import LstConfig
+from methods.lst.fisher import (
+    check_stream,
+    empirical_fisher,
+    prune_stream,
+    pruned_weights,
+    single_rows,
+)
+from methods.lst.ladder import LadderStream, ladder_network
 from methods.side.config import SideConfig
-from methods.side.layers import (
-    Block,
-    MixerFactory,
-    feed_forward,
-    kept_layers,
-    make_norm,
-    sampler,
-    side_width,
-)
-from methods.side.method import Gate, NetworkMethod
-from methods.side.network import (
-    Ending,
-    SideNetwork,
-    SideStream,
-    SideTaps,
-    SourceTokens,
-    block_runner,
-    join_sources,
-)
-from methods.side.positions import stack_positions
-from methods.side.salient import OWN_TAP, SalientRule
-
-
-class LadderStream(SideStream):
-    """The ladder of one stream (LST, section 3.2).
-
-    s_0 = D_0(h_0) (+ the sources' side outputs); for each kept block l: s <- g_l s + (1 - g_l)
-    D_l(h_l), then s <- Block_l(s); at the end a norm. A block reads the side output of streams
-    that the backbone reads by cross-attention in the same way.
-
-    Args:
-        spec: the stream.
-        config: the ladder's settings.
-        mixer: makes the feed-forward network of a side block.
-    """
-
-    def __init__(self, spec: StreamSpec, config: LstConfig, mixer: MixerFactory) -> None:
-        width = side_width(spec, config.reduction, config.width)
-        super().__init__(spec, width)
-        self.kept = tuple(i for i in kept_layers(spec, config.layers) if i > 0)
-        bias = config.sampler_bias
-        self.embedding_sampler = sampler(spec.tap_width(0), width, bias)
-        self.samplers = nn.ModuleList(sampler(spec.tap_width(i), width, bias) for i in self.kept)
-        self.gates = nn.ModuleList(Gate(config.gate_temperature) for _ in self.kept)
-        skipped = spec.depth - len(self.kept) if config.skipped_gates else 0
-        self.skipped_gates = nn.ParameterList(torch.zeros(()) for _ in range(skipped))
-        self.blocks = nn.ModuleList(Block(spec, width, mixer, config.block_norm) for _ in self.kept)
-        self.positions = stack_positions(spec, width)
-        self.norm = make_norm(spec.style, width) if spec.style.norm_first else nn.Identity()
-
-    def forward(self, taps: SideTaps, sources: SourceTokens | None) -> Tensor:
-        """Return the side output [B, N, m]."""
-        s = join_sources(self.embedding_sampler(taps.tokens[0]), sources, self.spec)
-        run = block_runner(taps, sources, self.spec, self.positions)
-        steps = zip(self.kept, self.samplers, self.gates, self.blocks, strict=True)
-        for layer, down, gate, block in steps:
-            s = gate(s, down(taps.tokens[layer]))  # [B, N, m]
-            s = run(block, s, layer)
-        return self.norm(s)
-
-
-def ladder_network(
-    config: LstConfig,
-    specs: Sequence[StreamSpec],
-    reads: Sequence[str],
-    ending: Ending,
-    mixer: MixerFactory = feed_forward,
-    salient: SalientRule = OWN_TAP,
-) -> SideNetwork:
-    """Return the ladders of all streams, with upsamplers for the streams in ``reads``."""
-    ending = replace(ending, bias=config.sampler_bias)
-    return SideNetwork(
-        specs, reads, lambda spec: LadderStream(spec, config, mixer), ending, salient
-    )
+from methods.side.method import NetworkMethod
+from methods.side.network import SideNetwork
 
 
 class Lst(NetworkMethod):
-    """Ladder side-tuning."""
+    """Ladder side-tuning.
+
+    Args:
+        config: an ``LstConfig``.
+        backbone: the frozen model.
+        reads: the streams that the head reads.
+
+    Raises:
+        UserError: ``side_init=fisher`` on a backbone whose layers it cannot cut.
+    """
+
+    config: LstConfig
+
+    def __init__(self, config: Config, backbone: Backbone, reads: Sequence[str]) -> None:
+        super().__init__(config, backbone, reads)
+        assert isinstance(config, LstConfig)
+        self.config = config
+        self._alone = False  # whether the backbone answers by itself
+        if config.side_init == "fisher":
+            for stream in self._ladders():
+                check_stream(stream, backbone)
 
     def build_network(self, config: SideConfig) -> SideNetwork:
         """Return the ladders."""
         assert isinstance(config, LstConfig)
         return ladder_network(config, self.specs, self.reads, self.ending(config))
+
+    def on_fit_start(self, ctx: FitContext) -> None:
+        """Cut the side blocks out of the backbone's, where the configuration asks for it."""
+        if self.config.side_init == "fisher":
+            with ctx.phase("init"):
+                self._prune(ctx)
+
+    def forward(self, inputs: Inputs) -> States:
+        """Return the adapted states, or the backbone's while its Fisher information is measured."""
+        if not self._alone:
+            return super().forward(inputs)
+        states: States = {}
+        for spec in self.specs:
+            states[spec.name] = self.backbone.encode(spec.name, inputs, states)
+        return states
+
+    def _prune(self, ctx: FitContext) -> None:
+        ladders = self._ladders()
+        weights: dict[str, nn.Parameter] = {}
+        for stream in ladders:
+            weights |= pruned_weights(self.backbone, stream.spec.name)
+        training = self.training
+        self.eval()
+        self._alone = True
+        try:
+            rows = single_rows(ctx.calibration(self.config.fisher_rows))
+            importance = empirical_fisher(weights, rows, ctx.loss)
+        finally:
+            self._alone = False
+            self.train(training)
+        for stream in ladders:
+            prune_stream(stream, self.backbone, importance)
+
+    def _ladders(self) -> list[LadderStream]:
+        return [m for m in self.network.modules() if isinstance(m, LadderStream)]

@@ -43,6 +43,15 @@ class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
     )
 
     @model_validator(mode="after")
+    def _check_side_init(self) -> "MpIsmoeConfig":
+        if self.side_init != "random":
+            raise ValueError(
+                f"side_init={self.side_init} needs gradients of the backbone's weights, and codes "
+                f"have none; leave side_init=random, or choose method lst"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_placement(self) -> "MpIsmoeConfig":
         if self.host != "unipt" and self.placement != "aggregate":
             raise ValueError(

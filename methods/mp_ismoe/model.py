@@ -12,7 +12,7 @@ from harness.registry import Config
 from methods.base import FitContext, States
 from methods.cache import TokenCache
 from methods.experts.ismoe import ISMoE, balance_loss, dead_experts, mixtures, take_statistics
-from methods.lst.model import ladder_network
+from methods.lst.ladder import ladder_network
 from methods.mp_ismoe import MpIsmoeConfig
 from methods.mp_ismoe.precision import compute_context, hold_in_half
 from methods.quantization.masters import masters_of

@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.methods import build_method
 from methods.lst import LstConfig
-from methods.lst.model import LadderStream
+from methods.lst.ladder import LadderStream
 from methods.side.layers import FeedForward, feed_forward, kept_layers, side_width
 from methods.side.network import SideTaps, SourceTokens
 from methods.side.salient import SalientRule, masked_mean
