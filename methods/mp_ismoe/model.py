@@ -100,16 +100,20 @@ class MpIsmoe(NetworkMethod):
         self, stream: str, inputs: Inputs, states: Mapping[str, StreamState], cache: Any = None
     ) -> StreamState:
         """Return the frozen state of one stream, computed in the configured precision."""
-        with compute_context(self.config.precision, _device(inputs)):
+        with compute_context(self.config.precision, self._device):
             return super().encode(stream, inputs, states, cache)
 
     def side(self, states: States, cache: TokenCache | None = None) -> States:
         """Return the adapted states, computed in the configured precision, as heads read them."""
-        with compute_context(self.config.precision, next(iter(states.values())).output.device):
+        with compute_context(self.config.precision, self._device):
             adapted = super().side(states, cache)
         if self.config.precision == "amp":
             return adapted
         return {n: s.adapted(s.output.float(), s.salient.float()) for n, s in adapted.items()}
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.network.parameters()).device
 
     def on_fit_start(self, ctx: FitContext) -> None:
         """Choose the first codes by calibration rows, where the configuration asks for it."""
@@ -214,10 +218,6 @@ def _parallel_parts(config: MpIsmoeConfig) -> ParallelParts:
     if config.placement == "per_tap_shared":
         return ParallelParts(meeting=cache(normed))
     return ParallelParts(finish=_experts(config, False))
-
-
-def _device(inputs: Inputs) -> torch.device:
-    return next(iter(inputs.values())).device
 
 
 def _generator() -> torch.Generator:
