@@ -36,7 +36,12 @@ def optimizer_of(groups: list[dict[str, Any]], train: TrainConfig) -> Optimizer:
 
 def _adamw_8bit(groups: list[dict[str, Any]], **rates: float) -> Optimizer:
     """Return AdamW with block-wise 8-bit moments (Dettmers et al., ICLR 2022), from torchao."""
+    from torch._subclasses.fake_tensor import unset_fake_temporarily
     from torchao.optim import AdamW8bit
+    from torchao.optim.subclass_8bit import get_qmap_signed, get_qmap_unsigned
+
+    with unset_fake_temporarily():  # made once and kept: they must hold numbers, not shapes
+        get_qmap_signed(), get_qmap_unsigned()
 
     class EagerAdamW8bit(AdamW8bit):
         """Runs without compilation: no compiler is needed, and fake tensors take the same path."""
