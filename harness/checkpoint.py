@@ -79,6 +79,12 @@ def load_trained(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             parameter.copy_(tensors[name])
 
 
+def batch_statistics(model: nn.Module) -> Tensors:
+    """Return the running statistics of batch norms, which are state beside the parameters."""
+    ends = (".running_mean", ".running_var")
+    return {name: buffer for name, buffer in model.named_buffers() if name.endswith(ends)}
+
+
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
     """Return the optimizer's state as plain tensors named ``PARAMETER_INDEX.FIELD``.
 

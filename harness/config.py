@@ -8,10 +8,10 @@ together. This module imports no torch.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal
 
 import yaml
-from pydantic import Field, SerializeAsAny, ValidationError
+from pydantic import Field, SerializeAsAny
 
 from harness.backbones.quantize import QuantizeConfig
 from harness.cards import (
@@ -32,6 +32,7 @@ from harness.compatibility import (
 )
 from harness.errors import ConfigError, UserError, did_you_mean
 from harness.registry import Choice, Config, Registry
+from harness.validation import validate
 
 Amp = Literal["off", "bf16", "auto"]
 Optimizer = Literal["adamw", "adamw_8bit", "adafactor"]
@@ -164,10 +165,10 @@ def resolve(request: RunRequest) -> RunConfig:
     values = _layer(request, method, task, backbone, recipe, problems)
     quantize = _taken(values["backbone"], QuantizeConfig)
     sections: dict[str, Any] = {
-        "quantize": _validate("backbone", QuantizeConfig, quantize, problems)
+        "quantize": validate("backbone", QuantizeConfig, quantize, problems)
     }
     for section, config in _section_classes(method, task, backbone):
-        sections[section] = _validate(section, config, values[section], problems)
+        sections[section] = validate(section, config, values[section], problems)
     problems += incompatibilities(method, task, backbone)
     problems += unquantizable(method, sections.get("method"), sections["quantize"])
     if sections["train"] is not None:
@@ -374,62 +375,6 @@ def _section_classes(
         if choice:
             yield section, choice.card.config
     yield from (("train", TrainConfig), ("features", FeaturesConfig), ("memory", MemoryConfig))
-
-
-def _validate(
-    section: str, config: type[Config], values: Mapping[str, Any], problems: list[str]
-) -> Config | None:
-    """Build ``config`` and turn pydantic's errors into sentences that quote what was typed."""
-    try:
-        return config(**values)
-    except ValidationError as error:
-        problems += _sentences(section, config, values, error.errors())
-        return None
-
-
-def _sentences(
-    section: str, config: type[Config], values: Any, items: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
-    """Yield one sentence for each field that pydantic finds wrong."""
-    by_field: dict[str, list[Mapping[str, Any]]] = {}
-    for item in items:
-        by_field.setdefault(str(next(iter(item["loc"]), "")), []).append(item)
-    for field, found in by_field.items():
-        info = config.model_fields.get(field)
-        inner = info.annotation if info else None
-        if isinstance(inner, type) and issubclass(inner, Config):
-            deeper = [{**item, "loc": item["loc"][1:]} for item in found]
-            yield from _sentences(f"{section}.{field}", inner, values.get(field), deeper)
-        else:
-            yield _sentence(section, config, values, field, found)
-
-
-def _sentence(
-    section: str,
-    config: type[Config],
-    values: Any,
-    field: str,
-    items: Sequence[Mapping[str, Any]],
-) -> str:
-    """Say what is wrong with one field; a union's members each have an item of their own."""
-    if items[0]["type"] == "extra_forbidden":
-        return f"Unknown field '{section}.{field}'.{did_you_mean(field, config.model_fields)}"
-    messages = [item["msg"].removeprefix("Value error, ").rstrip(".") for item in items]
-    if not field:
-        return f"{section}: {', '.join(messages)}."
-    typed = values.get(field, items[0]["input"]) if isinstance(values, Mapping) else values
-    info = config.model_fields.get(field)
-    literal = any(item["type"] == "literal_error" for item in items)
-    choices = _choices(info.annotation) if info and literal else []
-    hint = did_you_mean(str(typed), choices) if choices else ""
-    return f"{section}.{field}={typed}: {', or '.join(dict.fromkeys(messages))}.{hint}"
-
-
-def _choices(annotation: Any) -> list[str]:
-    """Return the values that a Literal lists, alone or in a union."""
-    if get_origin(annotation) is Literal:
-        return [str(value) for value in get_args(annotation)]
-    return [choice for part in get_args(annotation) for choice in _choices(part)]
 
 
 def _scalar_problems(request: RunRequest) -> Iterator[str]:

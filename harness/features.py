@@ -147,7 +147,7 @@ class FeatureStore:
         return self._unit_positions[modality][self.examples.split(split).units[modality][rows]]
 
     def _state_now(self) -> str:
-        return self.method.backbone.state_hash() + self.method.backbone_state_hash()
+        return self.method.backbone.low_bit.state_hash() + self.method.backbone_state_hash()
 
     def refresh(self) -> None:
         """Take notice that the method may have changed its frozen backbone: drop what is stale."""

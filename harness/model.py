@@ -45,7 +45,7 @@ class AdaptedModel(nn.Module):
     def on_fit_start(self, ctx: FitContext) -> None:
         """Calibrate a low-bit backbone where it asks for rows; then the method prepares itself."""
         low_bit = self.method.backbone.low_bit
-        if low_bit and low_bit.calibration_rows:
+        if low_bit.calibration_rows:
             with ctx.phase("init"):
                 low_bit.calibrate(lambda: self._read(ctx.calibration(low_bit.calibration_rows)))
         self.method.on_fit_start(ctx)
@@ -55,46 +55,32 @@ class AdaptedModel(nn.Module):
         """Run rows through the backbone without dropout."""
         training = self.method.training
         self.method.eval()
-        backbone = self.method.backbone
         for batch in batches:
-            states: States = {}
-            for spec in self.method.specs:
-                states[spec.name] = backbone.encode(spec.name, batch.inputs, states)
+            self.method.backbone.encode_all(self.method.reads, batch.inputs)
         self.method.train(training)
 
     def fitted_tensors(self) -> Tensors:
         """Return copies of everything that the fitted model is beyond the backbone's weights."""
-        low_bit = self.method.backbone.low_bit
         held = {
-            "extra": self.method.extra_state(),
-            "backbone": low_bit.state() if low_bit else {},
+            **prefixed("extra", self.method.extra_state()),
+            **prefixed("backbone", self.method.backbone.low_bit.state()),
         }
-        return {
-            **prefixed("trained", trained_tensors(self)),
-            **{
-                name: tensor.detach().clone()
-                for kind, tensors in held.items()
-                for name, tensor in prefixed(kind, tensors).items()
-            },
-        }
+        copies = {name: tensor.detach().clone() for name, tensor in held.items()}
+        return {**prefixed("trained", trained_tensors(self)), **copies}
 
     def load_fitted(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore what ``fitted_tensors`` returned."""
         load_trained(self, unprefixed("trained", tensors))
         self.method.load_extra_state(unprefixed("extra", tensors))
-        if self.method.backbone.low_bit:
-            self.method.backbone.low_bit.load_state(unprefixed("backbone", tensors))
+        self.method.backbone.low_bit.load_state(unprefixed("backbone", tensors))
 
     def quality(self) -> dict[str, Any]:
         """Return figures of the fitted model, those of a low-bit backbone included."""
-        low_bit = self.method.backbone.low_bit
-        own = {"quantization_mse": low_bit.quantization_mse()} if low_bit else {}
-        return {**own, **self.method.quality()}
+        return {**self.method.backbone.low_bit.quality(), **self.method.quality()}
 
     def host_bytes(self) -> dict[str, int]:
         """Return the peak bytes that backbone and method held outside the model."""
-        low_bit = self.method.backbone.low_bit
-        return {**(low_bit.host_bytes() if low_bit else {}), **self.method.host_bytes()}
+        return {**self.method.backbone.low_bit.host_bytes(), **self.method.host_bytes()}
 
     def regions(self) -> dict[str, nn.Module]:
         """Return the modules to which saved activations are charged."""

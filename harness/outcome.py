@@ -143,7 +143,7 @@ def run_key(config: RunConfig, data: TaskData, built: Built, device: torch.devic
             "config": resolved,
             "data": data.provenance.fingerprint,
             "weights": built.weights_hash,
-            "low_bit": built.model.method.backbone.state_hash(),
+            "low_bit": built.model.method.backbone.low_bit.state_hash(),
             "device": device.type,
         }
     )

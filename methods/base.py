@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 
 from harness.backbones.base import Backbone, Inputs, StreamState
+from harness.checkpoint import batch_statistics
 from harness.errors import UserError
 from harness.memory.regions import executing
 from harness.registry import Config
 from methods.cache import TokenCache
 
 States = dict[str, StreamState]
-STATISTICS = ("running_mean", "running_var")
 
 
 @dataclass(frozen=True)
@@ -225,11 +225,8 @@ class SideMethod(Method):
 
     def extra_state(self) -> dict[str, Tensor]:
         """Return the running statistics of the side network's batch norms."""
-        return {
-            name: buffer
-            for name, buffer in self.named_buffers()
-            if name.endswith(STATISTICS) and not name.startswith("backbone.")
-        }
+        found = batch_statistics(self).items()
+        return {name: buffer for name, buffer in found if not name.startswith("backbone.")}
 
     def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore the running statistics."""

@@ -3,9 +3,10 @@
 import pytest
 
 from harness.cards import BACKBONES, METHODS, TASKS
-from harness.testing.backbones import SMALL_BACKBONES, TinyBackbone, TinyConfig, tiny_inputs
+from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.contracts import BackboneContract, MethodContract, TaskContract
 from harness.testing.methods import ProbedModel, TinyContext, build_method, train_steps
+from harness.testing.small import SMALL_BACKBONES
 
 
 @pytest.fixture(scope="class", params=METHODS.names())

@@ -192,14 +192,14 @@ class Backbone(nn.Module, ABC):
         specs: the streams in the order in which they are encoded.
         output_layer: module name of the linear layer that writes text, None where there is none.
         weights_path: safetensors file with the pretrained weights; None for random weights.
-        low_bit: its low-bit weights where it was quantised before a method adapted it.
+        low_bit: its low-bit weights, where it was quantised before a method adapted it.
         weights_hash: sha256 of that file, or ``"random:SEED"``.
         stored_names: name in that file, by name of a parameter; a missing one is its own.
     """
 
     specs: tuple[StreamSpec, ...]
     output_layer: str | None = None
-    low_bit: LowBit | None = None
+    low_bit: LowBit = LowBit()
     weights_path: Path | None = None
     weights_hash: str = "random"
     stored_names: Mapping[str, str] = MappingProxyType({})
@@ -220,6 +220,13 @@ class Backbone(nn.Module, ABC):
         Raises:
             UserError: the weights are missing or damaged.
         """
+
+    def encode_all(self, reads: Sequence[str], inputs: Inputs) -> dict[str, StreamState]:
+        """Encode the streams that ``reads`` depend on, themselves included, without taps."""
+        states: dict[str, StreamState] = {}
+        for spec in self.needed(reads):
+            states[spec.name] = self.encode(spec.name, inputs, states)
+        return states
 
     @abstractmethod
     def encode(
@@ -253,10 +260,6 @@ class Backbone(nn.Module, ABC):
         if self.weights_path is None:
             return None
         return self.weights_path, self.stored_names.get(name, name)
-
-    def state_hash(self) -> str:
-        """Return a key of the low-bit weights, empty without any."""
-        return self.low_bit.state_hash() if self.low_bit else ""
 
     def spellings(self, name: str) -> Sequence[str]:
         """Return the names under which weight files may hold a parameter, its own first."""
@@ -396,41 +399,3 @@ class Backbone(nn.Module, ABC):
             if spec.name in wanted:
                 wanted.update(spec.sources)
         return tuple(s for s in self.specs if s.name in wanted)
-
-
-def attention_bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Return what is added to attention scores: 0 where a token is real, else the lowest number.
-
-    Args:
-        mask: [B, N] bool; None where all tokens are real.
-        dtype: of the result.
-
-    Returns:
-        [B, 1, 1, N], or None without a mask.
-    """
-    if mask is None:
-        return None
-    zeros = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-    return zeros.masked_fill(~mask, torch.finfo(dtype).min)[:, None, None]
-
-
-def prepend(
-    prompt: Tensor | None, hidden: Tensor, mask: Tensor | None
-) -> tuple[Tensor, Tensor | None, slice]:
-    """Put a prompt before the tokens of a stream.
-
-    Args:
-        prompt: [P, D], or None.
-        hidden: [B, N, D].
-        mask: [B, N] bool; None where all tokens are real.
-
-    Returns:
-        Tokens [B, P + N, D], their mask, and the slice of the content among them.
-    """
-    if prompt is None:
-        return hidden, mask, slice(None)
-    rows = hidden.shape[0]
-    hidden = torch.cat([prompt.to(hidden.dtype).expand(rows, -1, -1), hidden], dim=1)
-    if mask is not None:
-        mask = torch.cat([mask.new_ones(rows, len(prompt)), mask], dim=1)
-    return hidden, mask, slice(len(prompt), None)

@@ -4,7 +4,6 @@ The storage itself belongs to ``methods/quantization``, which GNP-IQ shares; the
 through ``harness.cards.LOW_BIT``, as it reaches methods. This file imports no torch.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -47,8 +46,8 @@ class QuantizeConfig(Config):
         return self
 
 
-class LowBit(ABC):
-    """What a backbone knows of its low-bit weights.
+class LowBit:
+    """What a backbone knows of its low-bit weights; by itself, of a backbone that has none.
 
     Attributes:
         calibration_rows: training rows that the codes depend on; 0 where they depend on none.
@@ -56,26 +55,24 @@ class LowBit(ABC):
 
     calibration_rows: int = 0
 
-    @abstractmethod
     def calibrate(self, run_forward: Callable[[], None]) -> None:
         """Choose the codes; ``run_forward`` runs the calibration rows through the backbone."""
 
-    @abstractmethod
     def state(self) -> "dict[str, Tensor]":
         """Return what the weights and the settings alone do not give: calibrated codes."""
+        return {}
 
-    @abstractmethod
     def load_state(self, state: "Mapping[str, Tensor]") -> None:
         """Restore what ``state`` returned."""
 
-    @abstractmethod
     def state_hash(self) -> str:
-        """Return sha256 over all codes and scales."""
+        """Return sha256 over all codes and scales; empty without any."""
+        return ""
 
-    @abstractmethod
-    def quantization_mse(self) -> float:
-        """Return the mean squared error of all quantised weights."""
+    def quality(self) -> dict[str, float]:
+        """Return ``quantization_mse``, the mean squared error of all quantised weights."""
+        return {}
 
-    @abstractmethod
     def host_bytes(self) -> dict[str, int]:
         """Return peak bytes outside the model: ``masters``, ``calibration``."""
+        return {}

@@ -48,6 +48,15 @@ class FixedStatistics(nn.Module):
         return self
 
 
+def batch_norms(model: nn.Module, stream: str) -> list[str]:
+    """Return the names of the batch norms below the module of a stream, in order."""
+    return [
+        f"{stream}.{name}"
+        for name, module in model.get_submodule(stream).named_modules()
+        if isinstance(module, _BatchNorm)
+    ]
+
+
 def convolutions(model: nn.Module) -> list[str]:
     """Return the names of a model's convolutions whose weight may be low-bit, in order."""
     return [
@@ -79,3 +88,20 @@ def timm_model(name: str, default: str, **options: Any) -> Any:
         similar = ", ".join(timm.list_models(f"*{name[:8]}*")[:3]) or default
         raise UserError(f"'{name}': timm has no such model; it has {similar} ...")
     return timm.create_model(name, num_classes=0, global_pool="", **options)
+
+
+def grid_model(name: str, default: str) -> Any:
+    """Return a convolutional model of timm without what follows its last grid.
+
+    Args:
+        name: of the model.
+        default: a name to show where timm has nothing like it.
+
+    Raises:
+        UserError: timm has no such model.
+    """
+    model = timm_model(name, default)
+    for part in ("head", "classifier", "fc"):
+        if hasattr(model, part):
+            setattr(model, part, nn.Identity())
+    return model

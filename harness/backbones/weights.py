@@ -2,17 +2,20 @@
 
 import hashlib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from harness.backbones.base import Backbone
+from harness.backbones.base import Backbone, Inputs
 from harness.cards import PACKAGE
+from harness.checkpoint import batch_statistics
 from harness.errors import UserError
+from harness.registry import Config
 
 SUFFIX = ".safetensors"
 WEIGHTS_FILE = f"model{SUFFIX}"
@@ -127,7 +130,7 @@ def load_weights(backbone: Backbone, path: Path) -> None:
     try:
         with safe_open(path, framework="pt") as file:
             held = set(file.keys())
-            for name, tensor in [*backbone.named_parameters(), *_statistics(backbone)]:
+            for name, tensor in [*backbone.named_parameters(), *batch_statistics(backbone).items()]:
                 found = next((s for s in backbone.spellings(name) if s in held), None)
                 if found is None:
                     raise UserError(f"The weights in {path} have no '{name}', which is needed.")
@@ -138,13 +141,6 @@ def load_weights(backbone: Backbone, path: Path) -> None:
     backbone.weights_path, backbone.stored_names = path, stored
     with path.open("rb") as stream:
         backbone.weights_hash = hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _statistics(backbone: Backbone) -> Iterator[tuple[str, Tensor]]:
-    """Yield the running statistics of batch norms, which belong to the weights."""
-    for name, buffer in backbone.named_buffers():
-        if name.endswith((".running_mean", ".running_var")):
-            yield name, buffer
 
 
 def _fitting(tensor: Tensor, parameter: Tensor, name: str, path: Path) -> Tensor:
@@ -215,8 +211,50 @@ class ByteTokenizer:
         }
 
 
-def tokenizer_of(backbone: Backbone, without_weights: ByteTokenizer) -> Tokenizer | ByteTokenizer:
-    """Return the tokenizer beside a backbone's weights, or ``without_weights`` for random ones."""
-    if backbone.weights_path is None:
-        return without_weights
-    return Tokenizer(backbone.weights_path.parent / TOKENIZER_FILE, without_weights.pad)
+class LoadedBackbone(Backbone):
+    """A backbone that brings no weights: they are random, or come from where ``--weights`` says.
+
+    Its configuration has a ``seed`` of random weights.
+    """
+
+    @classmethod
+    def build(
+        cls, config: Config, *, weights: str | None = None, device: str | torch.device = "cpu"
+    ) -> Self:
+        """Build from a configuration; see ``Backbone.build`` and ``build_backbone``."""
+        assert isinstance(config, cls.config_class)
+        seed: int = config.seed  # type: ignore[attr-defined]
+        return build_backbone(lambda: cls(config), seed, weights, device)
+
+
+class SpecialIds(NamedTuple):
+    """Ids of padding, everywhere, and of a text's last and first token where bytes are tokens."""
+
+    pad: int
+    end: int
+    start: int | None
+
+
+class TextBackbone(LoadedBackbone):
+    """A backbone whose texts are ``input_ids`` and ``attention_mask``, long [B, N].
+
+    Its configuration has a ``vocabulary`` and ``max_tokens``.
+    """
+
+    config: Any
+    special_ids: ClassVar[SpecialIds] = SpecialIds(pad=0, end=2, start=1)
+
+    @property
+    def longest_text(self) -> int:
+        """The most tokens of a text."""
+        return int(self.config.max_tokens)
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer | ByteTokenizer:
+        if self.weights_path is None:
+            return ByteTokenizer(self.config.vocabulary, *self.special_ids)
+        return Tokenizer(self.weights_path.parent / TOKENIZER_FILE, self.special_ids.pad)
+
+    def _process_texts(self, texts: Sequence[str]) -> Inputs:
+        encoded = self._tokenizer(texts, self.longest_text)
+        return {"input_ids": encoded["ids"], "attention_mask": encoded["mask"]}

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from harness.backbones.base import Backbone, StreamState
 from harness.cards import BACKBONES, BackboneCard
 from harness.registry import Config
-from harness.testing.backbones import random_inputs
 from harness.testing.cards import check_card
+from harness.testing.small import random_inputs
 
 TEXTS = ("is there a red circle?", "no", "what shape is left of the blue square?")
 

@@ -59,10 +59,7 @@ class Lst(NetworkMethod):
         """Return the adapted states, or the backbone's while its Fisher information is measured."""
         if not self._alone:
             return super().forward(inputs)
-        states: States = {}
-        for spec in self.specs:
-            states[spec.name] = self.backbone.encode(spec.name, inputs, states)
-        return states
+        return self.backbone.encode_all(self.reads, inputs)
 
     def _prune(self, ctx: FitContext) -> None:
         ladders = self._ladders()

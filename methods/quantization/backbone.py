@@ -1,6 +1,5 @@
 """A frozen backbone that is quantised once, before any method adapts it (``backbone.quantize``)."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from methods.quantization.masters import masters_of
 from methods.quantization.modules import distinct_weights, mean_mse, quantize_modules
 from methods.quantization.nf4 import BLOCK, Nf4Weight
 from methods.quantization.requantize import Requantizer
+from methods.quantization.storage import buffers_hash, named_codes
 
 
 class LowBitBackbone(LowBit):
@@ -58,17 +58,11 @@ class LowBitBackbone(LowBit):
 
     def state_hash(self) -> str:
         """Return sha256 over all codes and grids."""
-        digest = hashlib.sha256()
-        for name, weight in distinct_weights(self.modules).items():
-            for buffer, tensor in weight.named_buffers():
-                if buffer != "mse":
-                    digest.update(f"{name}.{buffer}".encode())
-                    digest.update(tensor.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return buffers_hash(named_codes(distinct_weights(self.modules)))
 
-    def quantization_mse(self) -> float:
+    def quality(self) -> dict[str, float]:
         """Return the mean squared error of all quantised weights (Eq. 4)."""
-        return mean_mse(self.modules)
+        return {"quantization_mse": mean_mse(self.modules)}
 
     def host_bytes(self) -> dict[str, int]:
         """Return the peak bytes of masters (one tensor) and of calibration statistics."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
-from methods.quantization.storage import LowBitWeight
+from methods.quantization.storage import LowBitWeight, compute_dtype
 
 
 class _QuantizedConvolution(torch.autograd.Function):
@@ -64,8 +64,7 @@ class QuantizedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` [B, I, H, W] to [B, O, H', W'] in the compute dtype."""
-        device = x.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        dtype = compute_dtype(x)
         bias = None if self.bias is None else self.bias.to(dtype)
         result: Tensor = _QuantizedConvolution.apply(x.to(dtype), bias, self)
         return result

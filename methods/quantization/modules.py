@@ -20,7 +20,7 @@ from methods.quantization.grid import (
     quantize,
 )
 from methods.quantization.packing import pack, unpack
-from methods.quantization.storage import LowBitWeight
+from methods.quantization.storage import LowBitWeight, compute_dtype
 
 
 class QuantizedWeight(LowBitWeight):
@@ -153,8 +153,7 @@ def quantized_linear(x: Tensor, weight: LowBitWeight, bias: Tensor | None = None
     Returns:
         [..., R] in the compute dtype.
     """
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+    dtype = compute_dtype(x)
     bias = None if bias is None else bias.to(dtype)
     result: Tensor = _QuantizedLinear.apply(x.to(dtype), bias, weight)
     return result
@@ -233,6 +232,7 @@ class QuantizedEmbedding(nn.Module):
         return f"{self.num_embeddings}, {self.embedding_dim}"
 
 
+Quantizable = nn.Linear | nn.Embedding | nn.Conv2d
 QuantizedModule = QuantizedLinear | QuantizedEmbedding | QuantizedConv2d
 
 
@@ -290,11 +290,10 @@ def quantize_modules(
     return replaced
 
 
-def _layer(modules: Mapping[str, nn.Module], name: str) -> nn.Linear | nn.Embedding | nn.Conv2d:
+def _layer(modules: Mapping[str, nn.Module], name: str) -> Quantizable:
     layer = modules.get(name)
-    if not isinstance(layer, nn.Linear | nn.Embedding | nn.Conv2d):
-        kinds = nn.Linear | nn.Embedding | nn.Conv2d
-        known = [n for n, m in modules.items() if isinstance(m, kinds)]
+    if not isinstance(layer, Quantizable):
+        known = [n for n, m in modules.items() if isinstance(m, Quantizable)]
         raise UserError(
             f"'{name}' is no nn.Linear, nn.Conv2d or nn.Embedding and cannot be quantised."
             + did_you_mean(name, known)

@@ -1,6 +1,5 @@
 """Re-quantisation rounds of GNP-IQ: perturb sampled channels, round again, keep what is better."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -27,6 +26,7 @@ from methods.quantization.modules import (
 )
 from methods.quantization.noise import Candidate, Problem, best_candidate, normals
 from methods.quantization.sampling import keyed_generator, sample_channels
+from methods.quantization.storage import buffers_hash, named_codes
 
 
 @dataclass(frozen=True)
@@ -368,17 +368,10 @@ class Requantizer:
 
     def state_hash(self) -> str:
         """Return sha256 over everything that the layers' outputs depend on."""
-        digest = hashlib.sha256()
-        for name, buffer in self._buffers():
-            if not name.endswith(".mse"):
-                digest.update(name.encode())
-                digest.update(buffer.cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+        return buffers_hash(self._buffers())
 
     def _buffers(self) -> Iterator[tuple[str, Tensor]]:
-        for name, weight in self.weights.items():
-            for buffer, tensor in weight.named_buffers():
-                yield f"{name}.{buffer}", tensor
+        yield from named_codes(self.weights)
         for name, module in self.modules.items():
             if isinstance(module, QuantizedLinear) and module.correction is not None:
                 yield f"{name}.correction", module.correction

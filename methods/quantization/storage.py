@@ -1,6 +1,8 @@
 """What all low-bit storages of a weight matrix share."""
 
+import hashlib
 from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -55,3 +57,26 @@ class LowBitWeight(nn.Module):
     def error_against(self, master: Tensor) -> Tensor:
         """Return the mean squared error [] against ``master`` [R, C] fp32 (Eq. 4)."""
         return (self.dequantize().sub_(master)).square_().mean()
+
+
+def named_codes(weights: Mapping[str, LowBitWeight]) -> Iterator[tuple[str, Tensor]]:
+    """Yield every buffer of low-bit weights as ``NAME.BUFFER``."""
+    for name, weight in weights.items():
+        for buffer, tensor in weight.named_buffers():
+            yield f"{name}.{buffer}", tensor
+
+
+def buffers_hash(buffers: Iterable[tuple[str, Tensor]]) -> str:
+    """Return sha256 over buffers by name, but for errors, which no output depends on."""
+    digest = hashlib.sha256()
+    for name, buffer in buffers:
+        if not name.endswith(".mse"):
+            digest.update(name.encode())
+            digest.update(buffer.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype that a layer computes in: autocast's, or that of its input."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

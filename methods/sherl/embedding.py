@@ -7,11 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.backbones.base import StreamSpec
-from methods.sherl.tiers import sum_of_tiers
+from methods.sherl.tiers import EPSILON, sum_of_tiers
 from methods.side.embedding import EmbeddingStream, Select
 from methods.side.layers import sampler
-
-EPSILON = 1e-6
 
 
 class TieredStream(EmbeddingStream):

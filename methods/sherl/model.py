@@ -26,10 +26,12 @@ class Sherl(SideMethod):
         reads: the streams that the head reads.
     """
 
+    config: SherlConfig
+
     def __init__(self, config: Config, backbone: Backbone, reads: Sequence[str]) -> None:
         super().__init__(config, backbone, reads)
         assert isinstance(config, SherlConfig)
-        self.settings = config
+        self.config = config
         self.network = self._build_network(config)
 
     def _build_network(self, config: SherlConfig) -> Network:
@@ -39,7 +41,7 @@ class Sherl(SideMethod):
         return SherlNetwork(config, self.backbone, self.reads, form)
 
     def _tiered(self, spec: StreamSpec) -> TieredStream:
-        config = self.settings
+        config = self.config
         width = side_width(spec, config.reduction, config.width)
         kept = kept_layers(spec, config.layers)
         return TieredStream(spec, width, kept, config.gate_temperature, config.salient_gate)
@@ -47,7 +49,7 @@ class Sherl(SideMethod):
     @property
     def embedded(self) -> tuple[str, ...]:
         """The streams whose states are at the embedding's width."""
-        return () if self.settings.output == "state" else self.reads
+        return () if self.config.output == "state" else self.reads
 
     def side(self, states: States, cache: TokenCache | None = None) -> States:
         """Return the adapted states of the streams that the head reads."""
@@ -56,6 +58,4 @@ class Sherl(SideMethod):
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Return the early routes and the new norms."""
-        norms = list(self.network.norms.parameters())
-        new = {id(p) for p in norms}
-        return {"side": [p for p in self.network.parameters() if id(p) not in new], "norms": norms}
+        return self.network.parts()

@@ -241,10 +241,5 @@ class SherlNetwork(Network):
         late = None if cache is None else cache.late_cache(name, backbone.new_cache)
         with executing("backbone"):
             return backbone.run_late(
-                name,
-                y,
-                states[name].mask,
-                memory=memory,
-                memory_mask=memory_mask,
-                cache=late,
+                name, y, states[name].mask, memory=memory, memory_mask=memory_mask, cache=late
             )

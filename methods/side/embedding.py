@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from harness.backbones.base import Backbone, StreamSpec, StreamState
 from harness.errors import UserError
 from methods.cache import TokenCache
-from methods.side.network import Network, embedding_width
+from methods.side.network import Network, embedding_width, tap_tokens
 
 Select = Callable[[Tensor], Tensor]
 """From tokens [B, N, m] to the salient one of them [B, m]."""
@@ -105,6 +105,5 @@ class EmbeddingNetwork(Network):
             def salient(x: Tensor, name: str = name, state: StreamState = state) -> Tensor:
                 return backbone.select_salient(name, x, state.mask)
 
-            tokens = [tap.tokens(state.taps[-1].grid).detach() for tap in state.taps]
-            outputs[name] = stream(tokens, frozen, state.mask, salient)
+            outputs[name] = stream(tap_tokens(state), frozen, state.mask, salient)
         return outputs

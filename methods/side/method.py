@@ -92,7 +92,5 @@ class NetworkMethod(SideMethod):
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Return the side network and the copied norms."""
-        norms = list(self.network.norms.parameters())
-        copied = {id(p) for p in norms}
-        network = [p for p in self.network.parameters() if id(p) not in copied]
-        return {"side": [*network, *self.merges.parameters()], "norms": norms}
+        parts = self.network.parts()
+        return {**parts, "side": [*parts["side"], *self.merges.parameters()]}

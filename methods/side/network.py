@@ -116,6 +116,12 @@ class Network(nn.Module, ABC):
             cache: what was seen of earlier tokens, where text is written token by token.
         """
 
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Return the parameters of ``norms``, and all others as ``side``."""
+        norms = list(self.norms.parameters())
+        ending = {id(p) for p in norms}
+        return {"side": [p for p in self.parameters() if id(p) not in ending], "norms": norms}
+
 
 class SideNetwork(Network):
     """Side streams for all needed streams, upsamplers for those that are read at full width.
@@ -204,7 +210,7 @@ class SideNetwork(Network):
     def _read(
         self, name: str, state: StreamState, backbone: Backbone, cache: TokenCache | None
     ) -> SideTaps:
-        tokens = [tap.tokens(state.taps[-1].grid).detach() for tap in state.taps]
+        tokens = tap_tokens(state)
         salients = self.salient.select(backbone, name, tokens, state.mask)
         if cache is not None:  # the salient token of a growing text is one of its first
             salients = [cache.keep(self, f"{name}.{i}", h0) for i, h0 in enumerate(salients)]
@@ -244,6 +250,11 @@ class SideNetwork(Network):
         stream = self.streams[name]
         assert isinstance(stream, SideStream)
         return stream.spec
+
+
+def tap_tokens(state: StreamState) -> list[Tensor]:
+    """Return the hidden states as tokens [B, N, D], maps averaged to the grid of the last one."""
+    return [tap.tokens(state.taps[-1].grid).detach() for tap in state.taps]
 
 
 def with_blocks(specs: Sequence[StreamSpec]) -> list[StreamSpec]:

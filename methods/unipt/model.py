@@ -180,6 +180,8 @@ def _seen(sources: SourceTokens) -> Tensor | None:
 class Unipt(NetworkMethod):
     """Universal parallel tuning."""
 
+    config: UniptConfig
+
     def build_network(self, config: SideConfig) -> Network:
         """Return the parallel side networks, or those of the streams' embeddings."""
         assert isinstance(config, UniptConfig)
@@ -202,11 +204,8 @@ class Unipt(NetworkMethod):
     @property
     def embedded(self) -> tuple[str, ...]:
         """The streams whose states are at the embedding's width."""
-        assert isinstance(self.config, UniptConfig)
         return () if self.config.output == "state" else self.reads
 
     def _meeting(self, spec: StreamSpec) -> MeetingStream:
-        config = self.config
-        assert isinstance(config, UniptConfig)
-        width = side_width(spec, config.reduction, config.width)
-        return MeetingStream(spec, width, kept_layers(spec, config.layers))
+        width = side_width(spec, self.config.reduction, self.config.width)
+        return MeetingStream(spec, width, kept_layers(spec, self.config.layers))

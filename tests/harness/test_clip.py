@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel
 
 from harness.cards import BACKBONES
-from harness.testing.backbones import SMALL_BACKBONES, small_backbone
+from harness.testing.small import SMALL_BACKBONES, small_backbone
 
 SIZES = SMALL_BACKBONES["clip"]
 END = 299

@@ -6,7 +6,7 @@ from transformers.models.detr.modeling_detr import DetrEncoderLayer, DetrSinePos
 
 from harness.backbones.mdetr.parts import EncoderBlock, grid_positions
 from harness.errors import UserError
-from harness.testing.backbones import random_inputs, small_backbone
+from harness.testing.small import random_inputs, small_backbone
 
 TEXTS = ["a red circle", "no"]
 
@@ -15,7 +15,7 @@ TEXTS = ["a red circle", "no"]
 def test_positions_are_the_librarys(side, width):
     library = DetrSinePositionEmbedding(width // 2, normalize=True)
     expected = library(torch.Size([1, 1, side, side]), "cpu", torch.float32)
-    found = grid_positions(side, width, torch.device("cpu"))
+    found = grid_positions(side, width)
     assert torch.allclose(found, expected[0].flatten(1).T, atol=1e-6)
 
 

@@ -19,7 +19,6 @@ from harness.checkpoint import (
 from harness.compatibility import OPTIMIZER_PACKAGES
 from harness.config import Optimizer, RunRequest, TrainConfig, resolve
 from harness.errors import ConfigError
-from harness.loop import Trainer
 from harness.memory.measure import measure
 from harness.memory.step import StepProgram
 from harness.memory.tracker import MemoryTracker
@@ -27,6 +26,7 @@ from harness.optimizers import optimizer_of
 from harness.run import RunOptions, run
 from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.methods import ProbedModel, build_method
+from harness.testing.runs import interrupt_at
 
 
 def _needing_its_package(name: str) -> Any:
@@ -133,15 +133,8 @@ def test_resumed_equals_uninterrupted(
     small = ("train.epochs=2", "memory.profile=false", f"train.optimizer={name}")
     config = resolve(RunRequest(method="linear_probe", task="vqa", limit=64, overrides=small))
     whole = run(config, RunOptions(tmp_path / "whole", "off", -1))
-    train_epoch = Trainer._train_epoch
-
-    def stop(trainer: Trainer, number: int) -> float:
-        if number == 1:
-            raise KeyboardInterrupt
-        return train_epoch(trainer, number)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_epoch", stop)
+        interrupt_at(patch, 1)
         run(config, RunOptions(tmp_path / "parts", "off", -1))
     resumed = run(config, RunOptions(tmp_path / "parts", "off", -1))
     assert whole.status == "done"

@@ -10,14 +10,15 @@ from harness.backbones.quantize import QuantizeConfig
 from harness.cards import LOW_BIT, METHODS
 from harness.config import RunConfig, RunRequest, resolve
 from harness.errors import ConfigError
-from harness.loop import Trainer
 from harness.memory.measure import measure
 from harness.memory.step import StepProgram
 from harness.model import build_model, build_task
 from harness.registry import import_attribute
 from harness.run import RunOptions, run
-from harness.testing.backbones import SMALL_BACKBONES, TinyBackbone, TinyConfig, tiny_inputs
+from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.methods import ProbedModel, build_method, snapshot, train_steps
+from harness.testing.runs import interrupt_at
+from harness.testing.small import SMALL_BACKBONES
 
 SMALL = ("train.epochs=2", "train.batch_size=32", "memory.predict=false")
 KINDS = ["rtn", "gptq", "nf4"]
@@ -52,11 +53,11 @@ def test_every_frozen_method_trains_on_codes_that_stay(name, kind):
     method = build_method(name, low_bit_backbone(quantize=kind))
     model = ProbedModel(method)
     trained = {n for n, p in method.backbone.named_parameters() if p.requires_grad}
-    before, key = snapshot(method.backbone), method.backbone.state_hash()
+    before, key = snapshot(method.backbone), method.backbone.low_bit.state_hash()
     first = model.loss(tiny_inputs(method.backbone))
     train_steps(model, tiny_inputs(method.backbone), steps=2)
     assert model.loss(tiny_inputs(method.backbone)) != first
-    assert method.backbone.state_hash() == key
+    assert method.backbone.low_bit.state_hash() == key
     after = snapshot(method.backbone)
     assert all(n in trained or torch.equal(after[n], before[n]) for n in before)
 
@@ -120,15 +121,8 @@ def test_gptq_resumes_as_if_it_had_not_stopped_and_its_adaptation_loads(tmp_path
     asked = config("unipt", "backbone.quantize=gptq", "memory.profile=false")
     whole = run(asked, options(tmp_path / "whole"))
     assert whole.status == "done"
-    train_epoch = Trainer._train_epoch
-
-    def stop(trainer: Trainer, number: int) -> float:
-        if number == 1:
-            raise KeyboardInterrupt
-        return train_epoch(trainer, number)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_train_epoch", stop)
+        interrupt_at(patch, 1)
         run(asked, options(tmp_path / "parts"))
     resumed = run(asked, options(tmp_path / "parts"))
     assert resumed.core() == whole.core()
@@ -138,7 +132,7 @@ def test_gptq_resumes_as_if_it_had_not_stopped_and_its_adaptation_loads(tmp_path
     model, _ = load_adaptation(folder, device="cpu")
     task = build_task(asked)
     rounded = build_model(asked, task, torch.device("cpu")).model.method.backbone
-    assert model.method.backbone.state_hash() not in ("", rounded.state_hash())
+    assert model.method.backbone.low_bit.state_hash() not in ("", rounded.low_bit.state_hash())
 
 
 @pytest.mark.parametrize("method", ["full", "mp_ismoe"])

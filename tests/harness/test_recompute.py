@@ -11,8 +11,8 @@ from harness.config import RunRequest, resolve
 from harness.errors import ConfigError
 from harness.recompute import recompute_blocks
 from harness.run import RunOptions, run
-from harness.testing.backbones import random_inputs, small_backbone
 from harness.testing.methods import ProbedModel, build_method
+from harness.testing.small import random_inputs, small_backbone
 
 TEXTS = ["is there a red circle?", "no"]
 

@@ -13,6 +13,7 @@ from harness.errors import UserError
 from harness.loop import Trainer
 from harness.record import Record, RecordStore
 from harness.run import RunOptions, run
+from harness.testing.runs import interrupt_at
 
 SMALL = (
     "train.epochs=3",
@@ -31,18 +32,6 @@ def config(method: str = "lst", *overrides: str, **fields: Any) -> RunConfig:
 
 def options(output: Path) -> RunOptions:
     return RunOptions(output=output, tracking_uri="off", verbosity=-1)
-
-
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
-    """Make training stop as Ctrl-C does, at the start of ``epoch`` (0-based)."""
-    train_epoch = Trainer._train_epoch
-
-    def stop(trainer: Trainer, number: int) -> float:
-        if number == epoch:
-            raise KeyboardInterrupt
-        return train_epoch(trainer, number)
-
-    monkeypatch.setattr(Trainer, "_train_epoch", stop)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 
 from harness.cards import BACKBONES
 from harness.errors import UserError
-from harness.testing.backbones import SMALL_BACKBONES, random_inputs, small_backbone
 from harness.testing.methods import build_method
+from harness.testing.small import SMALL_BACKBONES, random_inputs, small_backbone
 from methods.base import SideMethod
 
 

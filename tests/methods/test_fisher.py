@@ -6,8 +6,8 @@ from pydantic import ValidationError
 
 from harness.backbones.base import Backbone
 from harness.errors import UserError
-from harness.testing.backbones import random_inputs, small_backbone
 from harness.testing.methods import ProbedModel, TinyContext, build_method, snapshot
+from harness.testing.small import random_inputs, small_backbone
 from methods.lst.fisher import block_names, prune_stream, pruned_weights
 from methods.mp_ismoe import MpIsmoeConfig
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from harness.backbones.base import StreamSpec
 from harness.backbones.vse.heads import GeneralizedPooling, rank_codes
 from harness.errors import UserError
-from harness.testing.backbones import random_inputs, small_backbone
 from harness.testing.methods import ProbedModel, build_method, train_steps
+from harness.testing.small import random_inputs, small_backbone
 from methods.sherl.embedding import TieredStream
 from methods.side.maps import GuidedPool
 from methods.side.projections import TokenBatchNorm

@@ -8,8 +8,8 @@ import torch
 from harness.cards import BACKBONES, METHODS
 from harness.compatibility import incompatibilities
 from harness.memory.regions import current_region
-from harness.testing.backbones import random_inputs, small_backbone
 from harness.testing.methods import ProbedModel, build_method
+from harness.testing.small import random_inputs, small_backbone
 
 TEXTS = ["is there a red circle?", "no"]
 PAIRS = [

@@ -5,14 +5,9 @@ import torch
 
 from harness.memory.measure import measure
 from harness.memory.step import StepProgram
-from harness.testing.backbones import (
-    TinyBackbone,
-    TinyConfig,
-    random_inputs,
-    small_backbone,
-    tiny_inputs,
-)
+from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.methods import ProbedModel, TinyContext, build_method, train_steps
+from harness.testing.small import random_inputs, small_backbone
 from methods.quantization.modules import QuantizedLinear
 
 LOW, MIXED = "mp_ismoe@low_pre", "mp_ismoe@mixed_pre"

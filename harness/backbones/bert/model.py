@@ -1,42 +1,41 @@
 """BERT behind the Backbone contract: the library's blocks, run one by one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from harness.backbones.base import (
     AttentionNames,
-    Backbone,
     BlockStyle,
     Inputs,
     StreamSpec,
     StreamState,
     Tap,
-    attention_bias,
-    prepend,
 )
 from harness.backbones.bert import BertBackboneConfig
 from harness.backbones.constants import keep_constants_as_buffers
-from harness.backbones.parts import bert_attentions, bert_sublayers, linear_layers
-from harness.backbones.weights import ByteTokenizer, Tokenizer, build_backbone, tokenizer_of
-from harness.registry import Config
+from harness.backbones.parts import (
+    attention_bias,
+    bert_attentions,
+    bert_sublayers,
+    linear_layers,
+    prepend,
+)
+from harness.backbones.weights import TextBackbone
 
 EPSILON = 1e-12
-PAD, START, END = 0, 1, 2
-"""Ids of padding, everywhere, and of the first and last token where bytes are tokens."""
 
 
-class Bert(Backbone):
+class Bert(TextBackbone):
     """A text stream that starts with [CLS], its salient token.
 
     Args:
         config: its sizes.
     """
 
+    config: BertBackboneConfig
     config_class = BertBackboneConfig
 
     def __init__(self, config: BertBackboneConfig) -> None:
@@ -56,14 +55,6 @@ class Bert(Backbone):
         model = BertModel(library_config(config), add_pooling_layer=False)
         self.embeddings, self.encoder = model.embeddings, model.encoder
         keep_constants_as_buffers(self)
-
-    @classmethod
-    def build(
-        cls, config: Config, *, weights: str | None = None, device: str | torch.device = "cpu"
-    ) -> "Bert":
-        """Build from a configuration; see ``Backbone.build``."""
-        assert isinstance(config, BertBackboneConfig)
-        return build_backbone(lambda: cls(config), config.seed, weights, device)
 
     def encode(
         self,
@@ -145,14 +136,6 @@ class Bert(Backbone):
     def quantizable(self) -> Sequence[str]:
         """Return the word embedding and all linear layers."""
         return ["embeddings.word_embeddings", *linear_layers(self)]
-
-    @cached_property
-    def _tokenizer(self) -> Tokenizer | ByteTokenizer:
-        return tokenizer_of(self, ByteTokenizer(self.config.vocabulary, PAD, END, START))
-
-    def _process_texts(self, texts: Sequence[str]) -> Inputs:
-        encoded = self._tokenizer(texts, self.config.max_tokens)
-        return {"input_ids": encoded["ids"], "attention_mask": encoded["mask"]}
 
 
 def library_config(config: BertBackboneConfig) -> BertConfig:

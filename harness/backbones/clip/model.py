@@ -1,7 +1,6 @@
 """CLIP behind the Backbone contract: the library's towers, run block by block."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,28 +10,28 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVi
 
 from harness.backbones.base import (
     AttentionNames,
-    Backbone,
     BlockStyle,
     Inputs,
     StreamSpec,
     StreamState,
     Tap,
-    attention_bias,
 )
 from harness.backbones.clip import ClipConfig
 from harness.backbones.constants import keep_constants_as_buffers
-from harness.backbones.parts import image_inputs, layer_norms, linear_layers
+from harness.backbones.parts import (
+    attention_bias,
+    image_inputs,
+    layer_norms,
+    linear_layers,
+)
 from harness.backbones.vision import PixelScale
-from harness.backbones.weights import ByteTokenizer, Tokenizer, build_backbone, tokenizer_of
-from harness.registry import Config
+from harness.backbones.weights import TextBackbone
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-PAD, START, END = 0, 1, 2
-"""Ids of padding, everywhere, and of the first and last token where bytes are tokens."""
 
 
-class Clip(Backbone):
+class Clip(TextBackbone):
     """Two towers without a common stream; ``embed`` brings them into one space.
 
     An image's salient token is its first, a text's the last real one. A video's frames are rows of
@@ -43,6 +42,7 @@ class Clip(Backbone):
         config: its sizes.
     """
 
+    config: ClipConfig
     config_class = ClipConfig
 
     def __init__(self, config: ClipConfig) -> None:
@@ -80,14 +80,6 @@ class Clip(Backbone):
         )
         keep_constants_as_buffers(self)
 
-    @classmethod
-    def build(
-        cls, config: Config, *, weights: str | None = None, device: str | torch.device = "cpu"
-    ) -> "Clip":
-        """Build from a configuration; see ``Backbone.build``."""
-        assert isinstance(config, ClipConfig)
-        return build_backbone(lambda: cls(config), config.seed, weights, device)
-
     def encode(
         self,
         stream: str,
@@ -120,7 +112,8 @@ class Clip(Backbone):
             hidden = block(hidden, bias)
             if taps:
                 kept.append(hidden)
-        output = self.get_submodule(self.norms(stream)[-1])(hidden)
+        final = self.image.post_layernorm if stream == "image" else self.text.final_layer_norm
+        output = final(hidden)
         return StreamState(
             output=output,
             mask=mask,
@@ -152,6 +145,11 @@ class Clip(Backbone):
     def embed(self, stream: str, salient: Tensor) -> Tensor:
         """Return the embedding [B, E] of a salient token [B, D]; see ``Backbone.embed``."""
         return self.projections[stream](salient)
+
+    @property
+    def longest_text(self) -> int:
+        """The most tokens of a text, which has a position each."""
+        return min(self.config.max_tokens, self.config.positions)
 
     @property
     def paper_reads(self) -> tuple[str, ...]:
@@ -210,14 +208,6 @@ class Clip(Backbone):
         blocks = self.get_submodule(f"{stream}.encoder.layers")
         assert isinstance(blocks, nn.ModuleList)
         return blocks
-
-    @cached_property
-    def _tokenizer(self) -> Tokenizer | ByteTokenizer:
-        return tokenizer_of(self, ByteTokenizer(self.config.vocabulary, PAD, END, START))
-
-    def _process_texts(self, texts: Sequence[str]) -> Inputs:
-        encoded = self._tokenizer(texts, min(self.config.max_tokens, self.config.positions))
-        return {"input_ids": encoded["ids"], "attention_mask": encoded["mask"]}
 
 
 def _bias(mask: Tensor | None, hidden: Tensor) -> Tensor | None:

@@ -1,7 +1,6 @@
 """CLIP-ViL behind the Backbone contract: timm's tower, the library's BERT blocks."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -10,19 +9,18 @@ from transformers import BertModel
 
 from harness.backbones.base import (
     AttentionNames,
-    Backbone,
     BlockStyle,
     Inputs,
     StreamSpec,
     StreamState,
     Tap,
-    attention_bias,
 )
 from harness.backbones.bert import BertBackboneConfig
-from harness.backbones.bert.model import END, EPSILON, PAD, START, library_config
+from harness.backbones.bert.model import EPSILON, library_config
 from harness.backbones.clip_vil import ClipVilConfig
 from harness.backbones.constants import keep_constants_as_buffers
 from harness.backbones.parts import (
+    attention_bias,
     bert_attentions,
     bert_sublayers,
     image_inputs,
@@ -34,12 +32,11 @@ from harness.backbones.vision import (
     FixedStatistics,
     PixelScale,
     convolutions,
+    grid_model,
     pixel_statistics,
-    timm_model,
 )
-from harness.backbones.weights import ByteTokenizer, Tokenizer, build_backbone, tokenizer_of
+from harness.backbones.weights import TextBackbone
 from harness.errors import UserError
-from harness.registry import Config
 
 ANSWERS = 3129  # of VQAv2, the paper's task
 
@@ -53,7 +50,7 @@ class GridTower(FixedStatistics):
 
     def __init__(self, config: ClipVilConfig) -> None:
         super().__init__()
-        self.trunk = _trunk(config.vision)
+        self.trunk = grid_model(config.vision, "resnet50x4_clip")
         self.projection = nn.Linear(self.trunk.num_features, config.width)
         self.norm = nn.LayerNorm(config.width, eps=EPSILON)
         self.rows = nn.Embedding(config.grid_slots, config.width)
@@ -74,13 +71,13 @@ class GridTower(FixedStatistics):
         if count > slots:
             raise UserError(
                 f"image_height={self.pixels.size[0]}, image_width={self.pixels.size[1]}: a grid "
-                f"side of {count} "
-                f"tokens needs backbone.grid_slots of {count} at least; it is {slots}."
+                f"side of {count} tokens needs backbone.grid_slots of {count} at least; it is "
+                f"{slots}."
             )
         return torch.arange(count, device=device)
 
 
-class ClipVil(Backbone):
+class ClipVil(TextBackbone):
     """Image and text, which have no blocks of their own, and the joint blocks over both.
 
     The joint tokens are the text's, [CLS] first, then the image's. Nothing is adapted beside the
@@ -90,6 +87,7 @@ class ClipVil(Backbone):
         config: its sizes.
     """
 
+    config: ClipVilConfig
     config_class = ClipVilConfig
 
     def __init__(self, config: ClipVilConfig) -> None:
@@ -116,14 +114,6 @@ class ClipVil(Backbone):
         self.image = GridTower(config)
         self.text, self.joint = bert.embeddings, bert.encoder
         keep_constants_as_buffers(self)
-
-    @classmethod
-    def build(
-        cls, config: Config, *, weights: str | None = None, device: str | torch.device = "cpu"
-    ) -> "ClipVil":
-        """Build from a configuration; see ``Backbone.build``."""
-        assert isinstance(config, ClipVilConfig)
-        return build_backbone(lambda: cls(config), config.seed, weights, device)
 
     def encode(
         self,
@@ -214,24 +204,3 @@ class ClipVil(Backbone):
             nn.LayerNorm(2 * width),
             nn.Linear(2 * width, ANSWERS),
         )
-
-    @cached_property
-    def _tokenizer(self) -> Tokenizer | ByteTokenizer:
-        return tokenizer_of(self, ByteTokenizer(self.config.vocabulary, PAD, END, START))
-
-    def _process_texts(self, texts: Sequence[str]) -> Inputs:
-        encoded = self._tokenizer(texts, self.config.max_tokens)
-        return {"input_ids": encoded["ids"], "attention_mask": encoded["mask"]}
-
-
-def _trunk(name: str) -> Any:
-    """Return a convolutional model of timm without what follows its last grid.
-
-    Raises:
-        UserError: timm has no such model.
-    """
-    model = timm_model(name, "resnet50x4_clip")
-    for part in ("head", "classifier", "fc"):
-        if hasattr(model, part):
-            setattr(model, part, nn.Identity())
-    return model

@@ -1,7 +1,6 @@
 """MDETR behind the Backbone contract: timm's tower, the library's text and DETR blocks."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,13 +10,11 @@ from transformers.models.detr.modeling_detr import DetrDecoderLayer
 
 from harness.backbones.base import (
     AttentionNames,
-    Backbone,
     BlockStyle,
     Inputs,
     StreamSpec,
     StreamState,
     Tap,
-    attention_bias,
 )
 from harness.backbones.constants import keep_constants_as_buffers
 from harness.backbones.mdetr import MdetrConfig
@@ -28,17 +25,19 @@ from harness.backbones.mdetr.parts import (
     TextTower,
     grid_positions,
 )
-from harness.backbones.parts import image_inputs, layer_norms, linear_layers
-from harness.backbones.vision import convolutions
-from harness.backbones.weights import ByteTokenizer, Tokenizer, build_backbone, tokenizer_of
+from harness.backbones.parts import (
+    attention_bias,
+    image_inputs,
+    joint_mask,
+    layer_norms,
+    linear_layers,
+)
+from harness.backbones.vision import batch_norms, convolutions
+from harness.backbones.weights import SpecialIds, TextBackbone
 from harness.errors import UserError
-from harness.registry import Config
-
-START, PAD, END = 0, 1, 2
-"""Ids of RoBERTa, also where bytes are tokens."""
 
 
-class Mdetr(Backbone):
+class Mdetr(TextBackbone):
     """Image and text, each made by a tower of its own; an encoder over both; a decoder of queries.
 
     The encoder's tokens are the image's, row by row, then the text's. Side networks run beside
@@ -48,7 +47,10 @@ class Mdetr(Backbone):
         config: its sizes.
     """
 
+    config: MdetrConfig
+    places: Tensor
     config_class = MdetrConfig
+    special_ids = SpecialIds(pad=1, end=2, start=0)
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
@@ -83,15 +85,9 @@ class Mdetr(Backbone):
         self.decoder = nn.ModuleList(DetrDecoderLayer(sizes) for _ in range(config.layers))
         self.decoder_norm = nn.LayerNorm(config.width)
         self.queries = nn.Embedding(config.queries, config.width)
+        places = grid_positions(self.image.grid_side, config.width)
+        self.register_buffer("places", places, persistent=False)  # [grid tokens, D]
         keep_constants_as_buffers(self)
-
-    @classmethod
-    def build(
-        cls, config: Config, *, weights: str | None = None, device: str | torch.device = "cpu"
-    ) -> "Mdetr":
-        """Build from a configuration; see ``Backbone.build``."""
-        assert isinstance(config, MdetrConfig)
-        return build_backbone(lambda: cls(config), config.seed, weights, device)
 
     def encode(
         self,
@@ -116,9 +112,8 @@ class Mdetr(Backbone):
             hidden = self.text(inputs["input_ids"], attention_bias(mask, torch.float32))
         elif stream == "encoder":
             image, text = states["image"], states["text"]
-            assert text.mask is not None
             hidden = torch.cat([image.output, text.output], 1)
-            mask = torch.cat([text.mask.new_ones(image.output.shape[:2]), text.mask], 1)
+            mask = joint_mask(image, text)
         else:
             memory, memory_mask = states["encoder"].output, states["encoder"].mask
             hidden = self.queries.weight.expand(len(memory), -1, -1)
@@ -181,19 +176,13 @@ class Mdetr(Backbone):
 
     def _positions(self, tokens: Tensor) -> Tensor:
         """Return the positions [1, N, D] of the encoder's tokens; a word has none."""
-        side = self._grid_side
-        places = grid_positions(side, self.config.width, tokens.device).to(tokens.dtype)
-        return nn.functional.pad(places, (0, 0, 0, tokens.shape[1] - side**2))[None]
-
-    @cached_property
-    def _grid_side(self) -> int:
-        stride = self.image.trunk.feature_info[-1]["reduction"]
-        return -(-self.config.image_size // stride)
+        words = tokens.shape[1] - len(self.places)
+        return nn.functional.pad(self.places.to(tokens.dtype), (0, 0, 0, words))[None]
 
     def select_salient(self, stream: str, output: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG002
         """Return a text's first token, also among the encoder's; elsewhere the mean: [B, D]."""
         if stream == "encoder":
-            return output[:, self._grid_side**2]
+            return output[:, len(self.places)]
         return output[:, 0] if stream == "text" else output.mean(1)
 
     def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
@@ -222,8 +211,7 @@ class Mdetr(Backbone):
     def norms(self, stream: str) -> Sequence[str]:
         """Return the module names of a stream's norms, the final one last."""
         if stream == "image":
-            modules = self.image.named_modules()
-            return [f"image.{name}" for name, m in modules if isinstance(m, nn.BatchNorm2d)]
+            return batch_norms(self, stream)
         final = ["decoder_norm"] if stream == "decoder" else []
         return [*layer_norms(self, stream), *final]
 
@@ -244,14 +232,6 @@ class Mdetr(Backbone):
     def paper_head(self, embedded: Sequence[str] = ()) -> nn.Module:  # noqa: ARG002 - no embedding
         """Return the heads of spans, boxes and the contrast of objects with words."""
         return GroundingHead(self.config.width)
-
-    @cached_property
-    def _tokenizer(self) -> Tokenizer | ByteTokenizer:
-        return tokenizer_of(self, ByteTokenizer(self.config.vocabulary, PAD, END, START))
-
-    def _process_texts(self, texts: Sequence[str]) -> Inputs:
-        encoded = self._tokenizer(texts, self.config.max_tokens)
-        return {"input_ids": encoded["ids"], "attention_mask": encoded["mask"]}
 
 
 def _library_config(config: MdetrConfig) -> DetrConfig:

@@ -11,7 +11,7 @@ from transformers.models.detr.modeling_detr import DetrEncoderLayer
 
 from harness.backbones.base import StreamState
 from harness.backbones.mdetr import MdetrConfig
-from harness.backbones.vision import FixedStatistics, PixelScale, pixel_statistics, timm_model
+from harness.backbones.vision import FixedStatistics, PixelScale, grid_model, pixel_statistics
 
 TEXT_EPSILON = 1e-12
 SOFT_TOKENS, CONTRAST_WIDTH = 256, 64
@@ -27,10 +27,8 @@ class ImageTower(FixedStatistics):
 
     def __init__(self, config: MdetrConfig) -> None:
         super().__init__()
-        self.trunk = timm_model(config.vision, "resnet101")
-        for part in ("head", "classifier", "fc"):
-            if hasattr(self.trunk, part):
-                setattr(self.trunk, part, nn.Identity())
+        self.trunk = grid_model(config.vision, "resnet101")
+        self.grid_side = -(-config.image_size // self.trunk.feature_info[-1]["reduction"])
         size = (config.image_size, config.image_size)
         self.pixels = PixelScale(size, *pixel_statistics(self.trunk))
         self.projection = nn.Linear(self.trunk.num_features, config.width)
@@ -130,16 +128,16 @@ class GroundingHead(nn.Module):
         }
 
 
-def grid_positions(side: int, width: int, device: torch.device) -> Tensor:
+def grid_positions(side: int, width: int) -> Tensor:
     """Return sine codes [side x side, D] of a square grid's rows and columns (DETR, appendix A.4).
 
     The first half of D is of rows, the second of columns; places run from 0 to 2 pi.
     """
-    places = torch.arange(1, side + 1, device=device) / (side + 1e-6) * 2 * math.pi
+    places = torch.arange(1, side + 1) / (side + 1e-6) * 2 * math.pi
     half = width // 2
-    steps = torch.arange(half, device=device) // 2 * 2
+    steps = torch.arange(half) // 2 * 2
     angles = places[:, None] / 10000 ** (steps / half)  # [side, D / 2]
-    even = torch.arange(half, device=device) % 2 == 0
+    even = torch.arange(half) % 2 == 0
     codes = torch.where(even, angles.sin(), angles.cos())
     rows = codes[:, None].expand(side, side, half)
     columns = codes[None].expand(side, side, half)

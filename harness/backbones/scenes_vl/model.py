@@ -23,17 +23,17 @@ from harness.backbones.base import (
     StreamSpec,
     StreamState,
     Tap,
-    attention_bias,
-    prepend,
 )
 from harness.backbones.constants import keep_constants_as_buffers
 from harness.backbones.parts import (
+    attention_bias,
     bert_attentions,
     bert_sublayers,
     image_inputs,
     joint_mask,
     layer_norms,
     linear_layers,
+    prepend,
 )
 from harness.backbones.scenes_vl import ScenesVLConfig
 from harness.backbones.scenes_vl.checkpoint import TOKENIZER_FILE, WEIGHTS_FOLDER, read_weights

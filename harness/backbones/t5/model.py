@@ -1,7 +1,6 @@
 """T5 behind the Backbone contract: the library's blocks, run one by one."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,27 +10,27 @@ from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
 from harness.backbones.base import (
     AttentionNames,
-    Backbone,
     BlockStyle,
     Inputs,
     StreamSpec,
     StreamState,
     Tap,
-    attention_bias,
-    prepend,
 )
 from harness.backbones.constants import keep_constants_as_buffers
-from harness.backbones.parts import linear_layers
+from harness.backbones.parts import (
+    attention_bias,
+    linear_layers,
+    prepend,
+)
 from harness.backbones.t5 import T5BackboneConfig
-from harness.backbones.weights import ByteTokenizer, Tokenizer, build_backbone, tokenizer_of
-from harness.registry import Config
+from harness.backbones.weights import SpecialIds, TextBackbone
 
 POSITION_BUCKETS = 32
 EPSILON = 1e-6
-PAD, END = 0, 1
+PAD = 0
 
 
-class T5(Backbone):
+class T5(TextBackbone):
     """An encoder stream and a decoder stream.
 
     The decoder's own tokens are the target's, shifted right by one start token. The salient token
@@ -42,7 +41,9 @@ class T5(Backbone):
         config: its sizes.
     """
 
+    config: T5BackboneConfig
     config_class = T5BackboneConfig
+    special_ids = SpecialIds(pad=PAD, end=1, start=None)
     output_layer = "lm_head"
 
     def __init__(self, config: T5BackboneConfig) -> None:
@@ -77,14 +78,6 @@ class T5(Backbone):
         for stack in (self.encoder, self.decoder):
             stack.embed_tokens = None  # the shared embedding is looked up here
         keep_constants_as_buffers(self)
-
-    @classmethod
-    def build(
-        cls, config: Config, *, weights: str | None = None, device: str | torch.device = "cpu"
-    ) -> "T5":
-        """Build from a configuration; see ``Backbone.build``."""
-        assert isinstance(config, T5BackboneConfig)
-        return build_backbone(lambda: cls(config), config.seed, weights, device)
 
     def encode(
         self,
@@ -172,7 +165,7 @@ class T5(Backbone):
 
     def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
         """Return the functions from sources and targets to inputs; see ``Backbone.processors``."""
-        return {"text": self._process_sources, "target": self._process_targets}
+        return {"text": self._process_texts, "target": self._process_targets}
 
     def blocks(self, stream: str) -> Sequence[str]:
         """Return the module names of a stream's blocks, in order."""
@@ -248,14 +241,6 @@ class T5(Backbone):
         seen = torch.ones(shape, dtype=torch.bool, device=hidden.device).tril(past)
         zeros = torch.zeros(shape, dtype=hidden.dtype, device=hidden.device)
         return zeros.masked_fill(~seen, torch.finfo(hidden.dtype).min)[None, None]
-
-    @cached_property
-    def _tokenizer(self) -> Tokenizer | ByteTokenizer:
-        return tokenizer_of(self, ByteTokenizer(self.config.vocabulary, PAD, END))
-
-    def _process_sources(self, texts: Sequence[str]) -> Inputs:
-        encoded = self._tokenizer(texts, self.config.max_tokens)
-        return {"input_ids": encoded["ids"], "attention_mask": encoded["mask"]}
 
     def _process_targets(self, texts: Sequence[str]) -> Inputs:
         """Return targets as ``labels`` and, shifted right, as the decoder's tokens."""

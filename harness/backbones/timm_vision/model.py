@@ -3,26 +3,23 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from harness.backbones.base import (
     AttentionNames,
-    Backbone,
     Inputs,
     StreamState,
 )
 from harness.backbones.constants import keep_constants_as_buffers
 from harness.backbones.parts import image_inputs, layer_norms, linear_layers
 from harness.backbones.timm_vision import TimmVisionConfig
-from harness.backbones.timm_vision.towers import ConvolutionalTower, build_tower
-from harness.backbones.vision import convolutions
-from harness.backbones.weights import build_backbone
+from harness.backbones.timm_vision.towers import build_tower
+from harness.backbones.vision import batch_norms, convolutions
+from harness.backbones.weights import LoadedBackbone
 from harness.errors import UserError
-from harness.registry import Config
 
 
-class TimmVision(Backbone):
+class TimmVision(LoadedBackbone):
     """One image stream.
 
     Args:
@@ -37,14 +34,6 @@ class TimmVision(Backbone):
         self.image = build_tower(config)
         self.specs = (self.image.spec,)
         keep_constants_as_buffers(self)
-
-    @classmethod
-    def build(
-        cls, config: Config, *, weights: str | None = None, device: str | torch.device = "cpu"
-    ) -> "TimmVision":
-        """Build from a configuration; see ``Backbone.build``."""
-        assert isinstance(config, TimmVisionConfig)
-        return build_backbone(lambda: cls(config), config.seed, weights, device)
 
     def encode(
         self,
@@ -113,9 +102,7 @@ class TimmVision(Backbone):
 
     def norms(self, stream: str) -> Sequence[str]:
         """Return the module names of all norms, the final one last."""
-        if isinstance(self.image, ConvolutionalTower):
-            return [f"image.{name}" for name in self.image.norms()]
-        return layer_norms(self, stream)
+        return (batch_norms if self.spec(stream).convolutional else layer_norms)(self, stream)
 
     def embedding_of(self, stream: str) -> str:
         """Refuse: there is no text.

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, cast
 
+import torch
 from timm.models.convnext import ConvNeXt
 from timm.models.efficientnet import EfficientNet
 from timm.models.regnet import RegNet
 from timm.models.resnet import ResNet
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness.backbones.base import BlockStyle, StreamSpec, Tap
 from harness.backbones.timm_vision import TimmVisionConfig
@@ -74,14 +74,15 @@ def build_tower(config: TimmVisionConfig) -> Tower:
     Raises:
         UserError: timm has no such model, or it is of another kind.
     """
-    named = timm_model(config.model, DEFAULT)
-    if isinstance(named, VisionTransformer):
+    with torch.device("meta"):  # which kind it is, without its weights
+        kind = type(timm_model(config.model, DEFAULT))
+    if issubclass(kind, VisionTransformer):
         sized = timm_model(config.model, DEFAULT, img_size=config.image_size)
         return TransformerTower(sized, config)
-    if isinstance(named, STAGED):
-        return ConvolutionalTower(named, config)
+    if issubclass(kind, STAGED):
+        return ConvolutionalTower(timm_model(config.model, DEFAULT), config)
     raise UserError(
-        f"'{config.model}' is a {type(named).__name__} of timm. Backbones are made of its "
+        f"'{config.model}' is a {kind.__name__} of timm. Backbones are made of its "
         f"VisionTransformer (such as {DEFAULT}) and of its convolutional families "
         f"{', '.join(family.__name__ for family in STAGED)}."
     )
@@ -193,10 +194,6 @@ class ConvolutionalTower(Tower):
         side = round(hidden.shape[1] ** 0.5)
         maps = hidden.transpose(1, 2).unflatten(2, (side, side))
         return self.finish(self.blocks[-1](maps))
-
-    def norms(self) -> list[str]:
-        """Return the names of the batch norms, in order."""
-        return [name for name, m in self.named_modules() if isinstance(m, _BatchNorm)]
 
 
 def _stage_ends(strides: Sequence[int]) -> tuple[int, ...]:
