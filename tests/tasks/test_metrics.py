@@ -1,4 +1,4 @@
-"""Laws and worked cases of the shared metrics."""
+"""Laws and worked cases of accuracy and VQA accuracy."""
 
 from itertools import combinations
 
@@ -94,6 +94,12 @@ def test_vqa_accuracy_refuses_too_few_answers(count):
         ("none", "0"),
         ("dont know", "don't know"),
         ("well", "well"),
+        ("couldnt've", "couldn't've"),
+        ("couldn'tve", "couldn't've"),
+        ("yall'd've", "y'all'd've"),
+        ("twas", "'twas"),
+        ("somebody'd", "somebodyd"),
+        ("its", "its"),
         ("black/white", "black white"),
         ("yes!", "yes"),
         ("1,000", "1000"),
@@ -109,3 +115,7 @@ def test_answers_are_compared_in_one_normal_form(raw, normal):
 def test_normalising_twice_changes_nothing(text):
     once = normalize_answer(text)
     assert normalize_answer(once) == once
+
+
+def test_annotators_and_models_are_compared_in_normal_form_also_where_all_agree():
+    assert vqa_accuracy("2", ["two"] * 10) == vqa_accuracy("The two!", ["2"] * 10) == 1.0

@@ -1,12 +1,13 @@
-"""Metrics that several tasks share; all are fractions in [0, 1]."""
+"""VQA accuracy, and the form in which its answers are compared."""
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
 from harness.errors import UserError
+from tasks.metrics.classification import check_rows
 
 _ARTICLES = frozenset({"a", "an", "the"})
 _NUMBERS = {
@@ -19,52 +20,27 @@ _PUNCTUATION = ';/[]"{}()=+\\_-><@`,?!'
 _DIGIT_COMMA = re.compile(r"\d,\d")
 _PERIOD = re.compile(r"\.(?!\d)")
 
-# Words whose apostrophe annotators leave out. Where the rest spells another word ("were", "ill",
-# "well", "its", "id"), the contraction is not listed and the word stays as it is.
+# The evaluation's list: contractions that are restored where one apostrophe is left out. It has no
+# word whose rest spells another ("were", "ill", "well", "its", "shed").
 _CONTRACTED = """
-ain't aren't can't couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't isn't
-mightn't mightn't've mustn't needn't oughtn't shan't shouldn't shouldn't've wasn't weren't won't
-wouldn't wouldn't've could've might've must've should've would've they've we've who've you've i've
-i'm he'd he'd've she'd've they'd they'd've who'd you'd you'd've where'd that'd how'd it'd he's she's
-that's there's what's when's where's who's how's let's it'll they'll what'll who'll how'll you'll
-they're you're what're there're ma'am o'clock y'all
+ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
+haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't
+mightn't've must've mustn't needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've
+shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've someone'll
+someone's something'd something'd've something'll that's there'd there'd've there're there's they'd
+they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're what's what've
+when's where'd where's where've who'd who'd've who'll who's who've why'll why're why's won't
+would've wouldn't wouldn't've y'all y'all'd've y'all'll you'd you'd've you'll you're you've
 """
-_CONTRACTIONS = {word.replace("'", ""): word for word in _CONTRACTED.split()}
 
 
-def accuracy(predicted: np.ndarray, expected: np.ndarray) -> float:
-    """Return the share of equal ids.
-
-    Args:
-        predicted: int64 [rows], ids >= 0.
-        expected: int64 [rows]; a negative id equals no prediction.
-
-    Raises:
-        UserError: there are no rows.
-    """
-    _check_rows(len(predicted), len(expected))
-    return float(np.mean(predicted == expected))
+def _without_one_apostrophe(word: str) -> list[str]:
+    return [word[:i] + word[i + 1 :] for i, letter in enumerate(word) if letter == "'"]
 
 
-def accuracy_by_group(
-    predicted: np.ndarray, expected: np.ndarray, groups: Sequence[Hashable]
-) -> dict[str, float]:
-    """Return the accuracy within every group that occurs, by the group's name, sorted.
-
-    Args:
-        predicted: int64 [rows].
-        expected: int64 [rows].
-        groups: the group of every row.
-
-    Raises:
-        UserError: there are no rows.
-    """
-    _check_rows(len(predicted), len(expected))
-    names = np.asarray([str(group) for group in groups])
-    return {
-        str(name): accuracy(predicted[names == name], expected[names == name])
-        for name in np.unique(names)
-    }
+_CONTRACTIONS = {
+    short: word for word in _CONTRACTED.split() for short in _without_one_apostrophe(word)
+} | {"somebody'd": "somebodyd"}  # the one entry that the evaluation has the other way round
 
 
 @lru_cache(maxsize=65536)
@@ -98,6 +74,8 @@ def vqa_accuracy(predicted: str, answers: Sequence[str]) -> float:
     With the ten human answers of VQAv2 it is the mean, over the subsets that leave one annotator
     out, of ``min(matches / 3, 1)``. Where a dataset has one answer, agreement between annotators
     has no meaning, and the accuracy is 1 for that answer and 0 for any other.
+    Answers are always compared in normal form, as the challenge's page describes; its script leaves
+    them as they are where all annotators wrote the same, so that "2" misses ten times "two".
     Source: Antol et al. 2015, "VQA: Visual Question Answering", section 3, and its evaluation.
 
     Args:
@@ -132,12 +110,5 @@ def mean_vqa_accuracy(predicted: Sequence[str], answers: Sequence[Sequence[str]]
     Raises:
         UserError: there are no rows.
     """
-    _check_rows(len(predicted), len(answers))
+    check_rows(len(predicted), len(answers))
     return float(np.mean([vqa_accuracy(p, a) for p, a in zip(predicted, answers, strict=True)]))
-
-
-def _check_rows(predicted: int, expected: int) -> None:
-    if predicted != expected:
-        raise ValueError(f"{predicted} predictions for {expected} expected values")
-    if predicted == 0:
-        raise UserError("A metric needs at least one row; the split is empty.")
