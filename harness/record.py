@@ -253,6 +253,24 @@ def load_record(path: Path) -> Record:
         raise UserError(f"{path} is not a readable record: {field}: {first['msg']}.") from error
 
 
+def check_writable(output: Path) -> None:
+    """Make the output folder and write into it.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe = output / ".writable"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(
+            f"--output {output}: cannot write there ({error.strerror}). "
+            f"Give a folder that you may write to."
+        ) from error
+
+
 def write_atomic(path: Path, content: bytes) -> Path:
     """Write ``content`` to ``path`` so that the file is either the old or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from harness.markdown import escaped
 from harness.memory.categories import CATEGORIES
 from harness.record import Record
 from reports.comparison import Comparison, Row, compare, is_bundled
@@ -73,9 +74,9 @@ def comparison_markdown(records: Sequence[Record]) -> str:
     """Return the table of :func:`comparison_table` as Markdown, with its notes below."""
     comparison = compare(records)
     rules = ["---" if n < LEFT_COLUMNS else "---:" for n in range(len(HEADER))]
-    rows = [HEADER, rules, *([_escaped(cell) for cell in _cells(r)] for r in comparison.rows)]
+    rows = [HEADER, rules, *([escaped(cell) for cell in _cells(r)] for r in comparison.rows)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    notes = [f"\n{_escaped(note)}" for note in _notes(comparison)]
+    notes = [f"\n{escaped(note)}" for note in _notes(comparison)]
     return "\n".join(lines + notes) + "\n"
 
 
@@ -239,10 +240,3 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         yield f"Left out: limited runs ({comparison.limited})."
     if comparison.unfinished:
         yield f"Left out: unfinished runs ({comparison.unfinished})."
-
-
-def _escaped(text: str) -> str:
-    """Return ``text`` so that Markdown shows it as it is."""
-    entities = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "$": "&#36;"}
-    plain = "".join(entities.get(c, c) for c in text)
-    return "".join(f"\\{c}" if c in "\\`*_[]" else c for c in plain)
