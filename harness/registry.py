@@ -7,7 +7,7 @@ whose value is the name of such a package.
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import entry_points
@@ -24,6 +24,21 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    @property
+    def variant(self) -> str | None:
+        """The preset that the values must amount to; None where they may be any."""
+        return None
+
+    def problems(self, section: str) -> Iterable[str]:  # noqa: ARG002
+        """Say in sentences what is wrong beyond each field's own type.
+
+        Asked once, before anything is loaded; may import what the check needs.
+
+        Args:
+            section: what the fields are of, as a user writes it.
+        """
+        return ()
+
 
 class Card(BaseModel):
     """What an entry of a registry says about itself, without importing anything heavy.
@@ -37,6 +52,7 @@ class Card(BaseModel):
         presets: named variants, ``name@preset``: values that replace the config's defaults.
         aliases: other names for some of them: ``{"t5-base": "base"}`` makes ``t5-base`` stand for
             ``t5@base`` wherever a name may stand.
+        refused: names that one may expect among the aliases, with the reason why each is none.
         implementation: ``"package.module:Class"``, imported only when needed.
     """
 
@@ -49,6 +65,7 @@ class Card(BaseModel):
     config: type[Config]
     presets: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     aliases: Mapping[str, str] = Field(default_factory=dict)
+    refused: Mapping[str, str] = Field(default_factory=dict)
     implementation: str
 
     @property
@@ -73,12 +90,15 @@ class Choice(Generic[C]):
         return self.card.variants[self.preset] if self.preset else {}
 
     @property
+    def alias(self) -> str | None:
+        """The alias that stands for this choice, None where there is none."""
+        return next((a for a, preset in self.card.aliases.items() if preset == self.preset), None)
+
+    @property
     def label(self) -> str:
         """The alias that stands for this choice, else ``name@preset`` or ``name``."""
-        for alias, preset in self.card.aliases.items():
-            if preset == self.preset:
-                return alias
-        return f"{self.card.name}@{self.preset}" if self.preset else self.card.name
+        name = f"{self.card.name}@{self.preset}" if self.preset else self.card.name
+        return self.alias or name
 
 
 class Registry(Generic[C]):
@@ -143,6 +163,16 @@ class Registry(Generic[C]):
                 found[alias] = f"{name}@{preset}"
         return found
 
+    @cached_property
+    def refused(self) -> dict[str, str]:
+        """Why a name that one may expect stands for nothing, for all cards."""
+        return {
+            name: f"{self.kind.capitalize()} '{name}' cannot be used: {reason}. "
+            f"Choose one of {', '.join(card.aliases)}."
+            for card in map(self.card, self._modules)
+            for name, reason in card.refused.items()
+        }
+
     def __contains__(self, name: object) -> bool:
         return name in self._modules or name in self.aliases
 
@@ -153,6 +183,8 @@ class Registry(Generic[C]):
             UserError: nothing has that name, or what has it is not a valid entry.
         """
         if name not in self._modules:
+            if name in self.refused:
+                raise UserError(self.refused[name])
             known = [*self._modules, *self.aliases]
             raise UserError(f"Unknown {self.kind} '{name}'.{did_you_mean(name, known)}")
         module = importlib.import_module(self._modules[name])

@@ -1,9 +1,13 @@
-"""Side-tuning: out = a base + (1 - a) side, with a side network that sees the input alone."""
+"""Side-tuning: a side network sees the input alone, and is merged with the base once, at the end.
+
+The input is the embedding of a stream. The source's vision networks read the pixels themselves;
+that form is left out, as a side network here runs on frozen states, which are stored once and used
+in every epoch, and pixels are none of them: a backbone has its own names and layouts for them.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from harness.backbones.base import Backbone, StreamSpec
@@ -11,6 +15,7 @@ from harness.registry import Config
 from methods.base import SideMethod, States
 from methods.cache import TokenCache
 from methods.side.layers import Block, feed_forward, make_norm, sampler, side_width
+from methods.side.method import Gate
 from methods.side.network import (
     SideNetwork,
     SideStream,
@@ -22,6 +27,7 @@ from methods.side.network import (
 )
 from methods.side.positions import stack_positions
 from methods.side_tuning import SideTuningConfig
+from methods.side_tuning.merges import Film, Mlp, Product, Sum
 
 
 class InputStream(SideStream):
@@ -63,27 +69,42 @@ class SideTuning(SideMethod):
         reads: the streams that the head reads.
     """
 
-    temperature: Tensor
-
     def __init__(self, config: Config, backbone: Backbone, reads: Sequence[str]) -> None:
         super().__init__(config, backbone, reads)
         assert isinstance(config, SideTuningConfig)
         self.network = SideNetwork(self.specs, self.reads, lambda spec: InputStream(spec, config))
-        # A tensor: autograd would keep a new one of a plain number at every step.
-        self.register_buffer("temperature", torch.tensor(config.temperature), persistent=False)
-        self.alphas = nn.ParameterDict({name: torch.zeros(()) for name in self.reads})
+        self.merges = nn.ModuleDict(
+            {n: make_merge(config, backbone.spec(n).width) for n in self.reads}
+        )
 
     def side(self, states: States, cache: TokenCache | None = None) -> States:
-        """Return a base + (1 - a) side, a = sigmoid(alpha), of the streams that the head reads."""
+        """Return the merged outputs of the streams that the head reads."""
         outputs = self.network(states, self.backbone, cache)
-        for name, alpha in self.alphas.items():
-            a = torch.sigmoid(alpha / self.temperature)
-            outputs[name] = a * states[name].output + (1 - a) * outputs[name]
+        for name, merge in self.merges.items():
+            outputs[name] = merge(states[name].output, outputs[name])
         return adapted_states(outputs, states, self.backbone)
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """Return the network, and the blending weights without weight decay."""
+        """Return the network with its merges, and blending weights without weight decay."""
+        gates = [m for m in self.merges.values() if isinstance(m, Gate)]
+        if not gates:
+            return super().param_groups()
         return [
             {"params": list(self.network.parameters())},
-            {"params": list(self.alphas.values()), "weight_decay": 0.0},
+            {"params": [gate.alpha for gate in gates], "weight_decay": 0.0},
         ]
+
+
+def make_merge(config: SideTuningConfig, width: int) -> nn.Module:
+    """Return the configured merge of two outputs [B, N, D]."""
+    match config.merge:
+        case "blend":
+            return Gate(config.temperature)
+        case "sum":
+            return Sum()
+        case "product":
+            return Product()
+        case "film":
+            return Film(width)
+        case "mlp":
+            return Mlp(width)
