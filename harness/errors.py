@@ -3,8 +3,10 @@
 Exit codes: 0 done, 2 the request is wrong, 3 a run ended in oom/diverged/failed, 130 interrupted.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher, get_close_matches
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -28,6 +30,18 @@ class ConfigError(UserError):
             lines = "\n".join(f"  {i}. {p}" for i, p in enumerate(self.problems, 1))
             text = f"{len(self.problems)} problems:\n{lines}"
         super().__init__(text)
+
+
+class RowError(UserError):
+    """Rows that a user gave cannot be read.
+
+    Args:
+        problems: the position of a row, and one complete sentence; a row may have several.
+    """
+
+    def __init__(self, problems: Sequence[tuple[int, str]]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"row {row + 1}: {text}" for row, text in self.problems))
 
 
 class RunError(Exception):
@@ -54,3 +68,12 @@ def did_you_mean(typed: str, choices: Iterable[str]) -> str:
         close = [c for c, ratio in zip(close, alike, strict=True) if ratio > 0.8 * alike[0]]
         return " Did you mean " + " or ".join(f"'{c}'" for c in close) + "?"
     return f" Known: {', '.join(known)}." if known else ""
+
+
+def nearest_file(path: Path) -> str:
+    """Return `` Did you mean 'x'?`` where a file beside a missing one has almost its name."""
+    try:
+        beside = [] if os.path.exists(path) else os.listdir(path.parent)
+    except (OSError, ValueError):
+        return ""
+    return did_you_mean(path.name, get_close_matches(path.name, beside))
