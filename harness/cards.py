@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from harness.costs import Cost
 from harness.registry import Card, Choice, Config, Registry
 
 Requirement = Literal["taps", "in_place", "late_block", "prompt", "generation", "embedding"]
@@ -31,6 +32,22 @@ class Published(Config):
     note: str = ""
 
 
+class Reading(Config):
+    """What a source leaves open, and how it is read here.
+
+    Attributes:
+        place: equation, figure or section of the source.
+        question: what is open there.
+        taken: the reading that is the default, and why.
+        fields: of the method's configuration, which hold this reading and its alternatives.
+    """
+
+    place: str
+    question: str
+    taken: str
+    fields: tuple[str, ...] = ()
+
+
 class MethodCard(Card):
     """A method of transfer learning.
 
@@ -43,7 +60,16 @@ class MethodCard(Card):
         train: defaults of ``train.*`` that belong to the method, such as its learning rate.
         settings: by preset, ``section.field`` of other sections that belong to it, for instance
             ``{"qlora": {"backbone.quantize": "nf4"}}``.
+        full_precision: whether it needs the weights of the blocks as they were trained, so that a
+            backbone which was quantised before cannot carry it.
+        package: a package beyond the required ones, which the extra of that name installs.
         published: by backbone, the setting that ``method@published`` stands for there.
+        trains: what the method trains, as a sentence.
+        gradient: where the gradient flows, beyond what ``backbone_gradients`` says.
+        cost: trainable parameters and saved activations, as formulas.
+        official: the sources' settings, by task and backbone.
+        deviations: what is done otherwise than in the source, a sentence each.
+        readings: what the source leaves open.
     """
 
     family: Literal["full", "head", "peft", "side"]
@@ -51,7 +77,15 @@ class MethodCard(Card):
     backbone_gradients: bool
     train: Mapping[str, Any] = Field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
+    full_precision: bool = False
+    package: str | None = None
     published: Mapping[str, Published] = Field(default_factory=dict)
+    trains: str = ""
+    gradient: str = ""
+    cost: Cost | None = None
+    official: Mapping[str, str] = Field(default_factory=dict)
+    deviations: tuple[str, ...] = ()
+    readings: tuple[Reading, ...] = ()
 
     @property
     def variants(self) -> Mapping[str, Mapping[str, Any]]:
@@ -63,6 +97,16 @@ class MethodCard(Card):
         strange = sorted(set(self.settings) - set(self.presets))
         if strange:
             raise ValueError(f"settings are of presets {strange}, which there are not")
+        return self
+
+    @model_validator(mode="after")
+    def _check_fields(self) -> "MethodCard":
+        named = {field for reading in self.readings for field in reading.fields}
+        if self.cost is not None:
+            named |= {s.field for s in self.cost.symbols.values() if s.field is not None}
+        strange = sorted(named - set(self.config.model_fields))
+        if strange:
+            raise ValueError(f"cost or readings name fields {strange}, which there are not")
         return self
 
     @property
@@ -96,13 +140,20 @@ class BackboneCard(Card):
 
 
 class DatasetCard(Config):
-    """One dataset of a task, and where it comes from."""
+    """One dataset of a task, and where it comes from.
+
+    Attributes:
+        part: whether it is a part of a dataset: never ranked, nor put beside published numbers.
+        recipes: by name, what a recipe of the task sets otherwise on this dataset.
+    """
 
     name: str
     summary: str
     source: Literal["bundled", "package", "folder", "hub"]
     licence: str
     origin: str
+    part: bool = False
+    recipes: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
 
 
 class TaskCard(Card):
@@ -136,7 +187,15 @@ class TaskCard(Card):
             raise ValueError(f"primary metric '{self.primary}' is not among {list(self.metrics)}")
         if "default" not in self.recipes:
             raise ValueError("recipes must hold 'default'")
+        for dataset in self.datasets:
+            if strange := sorted(set(dataset.recipes) - set(self.recipes)):
+                raise ValueError(f"dataset '{dataset.name}' changes unknown recipes {strange}")
         return self
+
+    def recipe(self, name: str, dataset: str) -> dict[str, Any]:
+        """Return the values of a recipe on a dataset."""
+        card = next(card for card in self.datasets if card.name == dataset)
+        return {**self.recipes[name], **card.recipes.get(name, {})}
 
 
 METHODS: Registry[MethodCard] = Registry(

@@ -52,10 +52,10 @@ def unquantizable(
     if method is None or quantize is None or quantize.quantize == "none":
         return
     name, asked = method.card.name, f"backbone.quantize={quantize.quantize}"
-    if method.card.family == "full":
+    if method.card.full_precision:
         yield (
-            f"{asked}: method '{name}' trains every weight of the backbone, and low-bit weights "
-            f"are frozen; choose a method of another family, for instance lora."
+            f"{asked}: method '{name}' needs the blocks' weights in full precision, and low-bit "
+            f"weights are codes; choose another method, for instance lora."
         )
     elif getattr(config, "quantizes", False):
         yield (
@@ -71,6 +71,16 @@ def missing_packages(optimizer: str) -> Iterator[str]:
         yield (
             f"train.optimizer={optimizer} needs the package '{package}', which is not installed; "
             f"run: pip install 'metl-harness[optimizers]'"
+        )
+
+
+def missing_method_package(method: Choice[MethodCard] | None) -> Iterator[str]:
+    """Yield what must be installed for a method."""
+    package = method.card.package if method else None
+    if method and package and find_spec(package) is None:
+        yield (
+            f"Method '{method.label}' needs the package '{package}', which is not installed; "
+            f"run: pip install 'metl-harness[{package}]'"
         )
 
 

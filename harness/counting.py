@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from harness.cards import BACKBONES, METHODS, PUBLISHED, published_setting
-from harness.compatibility import incompatibilities
+from harness.compatibility import incompatibilities, missing_method_package
 from harness.config import method_values
 from harness.errors import ConfigError
 from harness.model import AdaptedModel, Built, count
@@ -26,6 +26,7 @@ def count_parameters(method: str, backbone: str) -> Params:
     problems: list[str] = []
     values = method_values(chosen, carrier, problems)
     problems += incompatibilities(chosen, None, carrier)
+    problems += missing_method_package(chosen)
     if problems:
         raise ConfigError(problems)
     with torch.device("meta"):

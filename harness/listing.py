@@ -17,6 +17,7 @@ from rich.table import Table
 from harness.backbones.quantize import QuantizeConfig
 from harness.cards import BACKBONES, METHODS, TASKS, BackboneCard, MethodCard, TaskCard
 from harness.config import FeaturesConfig, MemoryConfig, TrainConfig
+from harness.costs import EXAMPLES
 from harness.errors import UserError, did_you_mean
 from harness.registry import Card, Config, Registry
 
@@ -60,6 +61,9 @@ def describe(name: str) -> list[Data]:
     plain, _, variant = name.partition("@")
     owners = [registry for registry in REGISTRIES.values() if plain in registry]
     if not owners:
+        for registry in REGISTRIES.values():
+            if plain in registry.refused:
+                raise UserError(registry.refused[plain])
         known = [n for r in REGISTRIES.values() for n in (*r.names(), *r.aliases)]
         raise UserError(f"Nothing is called '{plain}'.{did_you_mean(plain, [*known, *SECTIONS])}")
     if "@" in name and not any(variant in r.choose(plain).card.variants for r in owners):
@@ -72,7 +76,7 @@ def _headline(card: Card) -> Data:
         "name": card.name,
         "summary": card.summary,
         "variants": list(card.variants),
-        "aliases": list(card.aliases),
+        "aliases": dict(card.aliases),
     }
 
 
@@ -96,16 +100,7 @@ def _describe_card(registry: Registry[Any], card: Card) -> Data:
         "fields": list(_fields(card.config)),
     }
     if isinstance(card, MethodCard):
-        data |= {
-            "family": card.family,
-            "requires": sorted(card.requires),
-            "backbone_gradients": card.backbone_gradients,
-            "train": dict(card.train),
-            "presets": _plain(
-                {n: {**values, **card.settings.get(n, {})} for n, values in card.presets.items()}
-            ),
-            "published": {n: p.model_dump(mode="json") for n, p in card.published.items()},
-        }
+        data |= _describe_method(card)
     elif isinstance(card, TaskCard):
         data |= {
             "modalities": list(card.modalities),
@@ -127,6 +122,28 @@ def _describe_card(registry: Registry[Any], card: Card) -> Data:
             "weights": dict(card.weights),
         }
     return data
+
+
+def _describe_method(card: MethodCard) -> Data:
+    counted = [n for n in EXAMPLES if card.requires <= BACKBONES.choose(n).card.provides]
+    return {
+        "family": card.family,
+        "requires": sorted(card.requires),
+        "backbone_gradients": card.backbone_gradients,
+        "train": dict(card.train),
+        "presets": _plain(
+            {n: {**values, **card.settings.get(n, {})} for n, values in card.presets.items()}
+        ),
+        "published": {n: p.model_dump(mode="json") for n, p in card.published.items()},
+        "aliases": dict(card.aliases),
+        "refused": dict(card.refused),
+        "trains": card.trains,
+        "gradient": card.gradient,
+        "cost": card.cost.explain(card.config(), counted) if card.cost else None,
+        "official": dict(card.official),
+        "deviations": list(card.deviations),
+        "readings": [reading.model_dump(mode="json") for reading in card.readings],
+    }
 
 
 def _plain(values: Mapping[str, Any]) -> Data:
@@ -160,7 +177,7 @@ def _annotation_text(annotation: Any) -> str:
     if annotation in (None, NoneType):
         return "null"
     if origin is Literal:
-        return " | ".join(_value_text(value) for value in arguments)
+        return " | ".join(value_text(value) for value in arguments)
     if origin in (list, tuple, set, frozenset):
         return f"list of {_annotation_text(arguments[0])}"
     if arguments and origin is not dict:
@@ -168,7 +185,8 @@ def _annotation_text(annotation: Any) -> str:
     return getattr(annotation, "__name__", str(annotation))
 
 
-def _value_text(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Return a value as it is typed behind ``--set``."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -181,7 +199,9 @@ def print_catalogue(data: Mapping[str, list[Data]], console: Console) -> None:
 
 
 def _variants_text(entry: Data) -> str:
-    names = " ".join([*(f"@{name}" for name in entry["variants"]), *entry["aliases"]])
+    aliases = entry["aliases"]
+    unnamed = [f"@{name}" for name in entry["variants"] if name not in aliases.values()]
+    names = " ".join([*unnamed, *aliases])
     return f" [{names}]" if names else ""
 
 
@@ -203,7 +223,7 @@ def _print_description(data: Data, console: Console) -> None:
         (
             field["name"],
             field["type"],
-            _value_text(field["default"]) if "default" in field else "required",
+            value_text(field["default"]) if "default" in field else "required",
             field["description"],
         )
         for field in data["fields"]
@@ -215,12 +235,23 @@ def _print_description(data: Data, console: Console) -> None:
     for title in ("presets", "recipes"):
         if data.get(title):
             console.print(f"\n{title.capitalize()} ({data['name']}@NAME)", style="bold")
-            _print_rows([(n, _values_text(v)) for n, v in data[title].items()], console)
+            _print_rows([(n, values_text(v)) for n, v in data[title].items()], console)
     if data.get("published"):
         console.print(
             f"\nPublished settings ({data['name']}@published --backbone NAME)", style="bold"
         )
         _print_rows([(n, _published_text(p)) for n, p in data["published"].items()], console)
+    if data.get("refused"):
+        console.print("\nRefused, and why", style="bold")
+        _print_rows(list(data["refused"].items()), console)
+    if data.get("readings"):
+        console.print("\nWhat the source leaves open, and the default", style="bold")
+        _print_rows(
+            [(r["place"], r["question"], _taken(r, data)) for r in data["readings"]], console
+        )
+    if data.get("deviations"):
+        console.print("\nDeviations from the source", style="bold")
+        _print_rows([("-", deviation) for deviation in data["deviations"]], console)
     if "datasets" in data:
         _print_datasets(data, console)
 
@@ -230,9 +261,14 @@ def _facts(data: Data) -> Iterator[tuple[str, str]]:
     if "source" in data:
         yield "source", data["source"]
     if data["kind"] == "method":
-        yield "family", f"{data['family']}; the backward pass {_backward(data)}"
+        yield "family", f"{data['family']}; the backward pass {backward(data)}"
+        yield from ((name, data[name]) for name in ("trains", "gradient") if data[name])
         yield "needs", ", ".join(data["requires"]) or "any backbone"
-        yield "training", _values_text({f"train.{k}": v for k, v in data["train"].items()})
+        yield "training", values_text({f"train.{k}": v for k, v in data["train"].items()})
+        if data["cost"]:
+            yield from _cost_facts(data["cost"])
+        if data["aliases"]:
+            yield "names", ", ".join(data["aliases"])
     if "modalities" in data:
         yield "reads", ", ".join(data["modalities"])
     if data["kind"] == "backbone":
@@ -250,12 +286,33 @@ def _facts(data: Data) -> Iterator[tuple[str, str]]:
         yield "backbone", data["backbone"]
 
 
-def _backward(data: Data) -> str:
+def backward(data: Data) -> str:
+    """Return what a method's backward pass does, to follow "the backward pass"."""
     if data["backbone_gradients"]:
         return "enters the backbone"
     if "late_block" in data["requires"]:
         return "crosses the backbone's last block alone"
     return "never enters the backbone"
+
+
+def _cost_facts(cost: Data) -> Iterator[tuple[str, str]]:
+    counts = ", ".join(f"{count:,} on {backbone}" for backbone, count in cost["counts"].items())
+    yield "trainable", cost["trainable"] + (f": {counts}" if counts else "")
+    yield "saved", f"about {cost['saved']} numbers"
+    own = {name: symbol_source(s) for name, s in cost["symbols"].items() if symbol_source(s)}
+    yield "where", "; ".join([*(f"{n} = {s}" for n, s in own.items()), "harness docs has all"])
+
+
+def symbol_source(symbol: Data) -> str:
+    """Return what gives a symbol of a cost its value, nothing where it is the backbone or batch."""
+    field, value = symbol.get("field"), symbol.get("value")
+    return " or ".join(text for text in (f"method.{field}" if field else "", value) if text)
+
+
+def reading_settings(reading: Data, data: Data) -> list[Data]:
+    """Return the fields of a method's description that hold a reading, in the reading's order."""
+    fields = {field["name"]: field for field in data["fields"]}
+    return [fields[name] for name in reading["fields"]]
 
 
 def _metric_lines(metrics: Mapping[str, str], names: Mapping[str, str]) -> Iterator[str]:
@@ -265,8 +322,9 @@ def _metric_lines(metrics: Mapping[str, str], names: Mapping[str, str]) -> Itera
             yield f"{', '.join(found)} ({words})"
 
 
-def _values_text(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k}={_value_text(v)}" for k, v in values.items()) or "the defaults"
+def values_text(values: Mapping[str, Any]) -> str:
+    """Return settings as one line, ``the defaults`` where there are none."""
+    return ", ".join(f"{k}={value_text(v)}" for k, v in values.items()) or "the defaults"
 
 
 def print_counts(rows: list[Data], console: Console) -> None:
@@ -287,14 +345,23 @@ def print_counts(rows: list[Data], console: Console) -> None:
 
 def _published_text(setting: Data) -> str:
     figure = f"trains {setting['trainable']}" if setting["trainable"] else ""
-    parts = (_values_text(setting["values"]), figure, setting["note"])
+    parts = (values_text(setting["values"]), figure, setting["note"])
     return "; ".join(part for part in parts if part)
+
+
+def _taken(reading: Data, data: Data) -> str:
+    fields = reading_settings(reading, data)
+    return values_text({field["name"]: field["default"] for field in fields}) if fields else "-"
 
 
 def _print_datasets(data: Data, console: Console) -> None:
     console.print("\nDatasets (--dataset NAME; the first is the default)", style="bold")
     rows = [
-        (d["name"], f"{d['summary']}. {d['origin']}; {d['source']}, {d['licence']}")
+        (
+            d["name"],
+            f"{d['summary']}. {d['origin']}; {d['source']}, {d['licence']}"
+            + "".join(f"; @{name}: {values_text(v)}" for name, v in d["recipes"].items()),
+        )
         for d in data["datasets"]
     ]
     _print_rows(rows, console)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.cards import BACKBONES, TASKS
+from harness.cards import BACKBONES, METHODS, TASKS
 from harness.config import RunConfig
 from harness.context import Context
 from harness.features import FeatureStore
@@ -58,6 +58,7 @@ class Outcome:
         """Return the Record of the run as it stands."""
         config = self.config
         card = TASKS.card(config.task.name)
+        method = Choice(METHODS.card(config.method.name), config.method.preset)
         state = self.trainer.state if self.trainer else None
         best = [e for e in state.history if e.epoch == state.best_epoch] if state else []
         metrics = Metrics(
@@ -72,8 +73,8 @@ class Outcome:
             run_key=self.run_key,
             status=status,
             error=error,
-            method=config.method.name,
-            preset=config.method.preset,
+            method=method.alias or config.method.name,
+            preset=None if method.alias else config.method.preset,
             task=config.task.name,
             dataset=config.task.dataset,
             recipe=config.task.recipe,

@@ -24,10 +24,13 @@ def validate(
         The configuration; None where something is wrong with it.
     """
     try:
-        return config(**values)
+        built = config(**values)
     except ValidationError as error:
         problems += _sentences(section, config, values, error.errors())
         return None
+    found = list(built.problems(section))
+    problems += found
+    return None if found else built
 
 
 def _sentences(

@@ -136,6 +136,10 @@ class Method(nn.Module, ABC):
         """Return the trained parameters by part (``side``, ``experts``, ``norms`` ...)."""
         return {"side": [p for p in self.parameters() if p.requires_grad]}
 
+    def inserted(self) -> Sequence[nn.Parameter]:
+        """Return the parameters that the method put inside the backbone's own modules."""
+        return ()
+
     def extra_state(self) -> dict[str, Tensor]:
         """Return what a checkpoint must hold beyond the trained parameters (codes, generators)."""
         return {}

@@ -1,4 +1,4 @@
-"""``list``, ``show`` and ``report``: look at what there is."""
+"""``list``, ``show``, ``docs`` and ``report``: look at what there is."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LIST_EXAMPLES = examples("harness list", "harness list methods --json")
 SHOW_EXAMPLES = examples("harness show mp_ismoe", "harness show lst --backbone t5-base")
+DOCS_EXAMPLES = examples("harness docs", "harness docs mp_ismoe lst --output pages")
 REPORT_EXAMPLES = examples("harness report", "harness report --output runs --markdown")
 
 
@@ -68,6 +69,32 @@ def show(
         print_json(descriptions)
     else:
         listing.print_descriptions(descriptions, stdout_console())
+
+
+def docs(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Methods; all, with an index, if none is named."),
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder of the pages.")] = Path("docs/methods"),
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Write a page about each method, in Markdown.
+
+    It tells what trains, where the gradient flows, what it costs, and what the source leaves open.
+    """
+    from harness import pages
+    from harness.record import check_writable, write_atomic
+
+    set_up_logging(verbose)
+    content = pages.pages(names or ())
+    check_writable(output)
+    paths = [write_atomic(output / name, text.encode()) for name, text in content.items()]
+    if as_json:
+        print_json({"files": [str(path) for path in paths]})
+    else:
+        print("\n".join(f"Wrote {path}" for path in paths))
 
 
 def report(

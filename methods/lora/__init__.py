@@ -5,7 +5,9 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from harness.cards import MethodCard, Published
+from harness.costs import Cost, Symbol
 from harness.registry import Config
+from methods.official import glue
 
 Target = Literal["query", "key", "value", "output"]
 
@@ -63,4 +65,27 @@ CARD = MethodCard(
     },
     train={"lr": 3e-4},
     published={"t5-base": Published(values={"biases": True}, trainable="1.71 %")},
+    trains="A and B of W x + (alpha / r) B A dropout(x), for the query and value projections of "
+    "every attention, cross-attention included.",
+    gradient="It runs through every block, down to the first attention; the weights W get none.",
+    cost=Cost(
+        trainable="(S + C)*L*t*2*r*d",
+        saved="B*T*L*((S + C)*(4*d + h*T + t*(2*d + r)) + S*(d + d_ff))",
+        symbols={
+            "r": Symbol(meaning="rank of an update", field="rank"),
+            "t": Symbol(meaning="projections of an attention that are updated", field="targets"),
+        },
+        note="Without dropout an update saves d less, and with train_down=false r alone.",
+    ),
+    official={
+        **glue("learning rate 3e-4, r = 32, alpha = 32, dropout 0.1, every bias trained"),
+        "VQA, GQA, NLVR2 and COCO captions on VL-T5": "r = 150",
+    },
+    deviations=(
+        "The default is LoRA by itself. The published figure on T5 counts every bias too, the "
+        "output layer's and the tables of relative positions included: lora@official.",
+        "Updates are never merged into the weights.",
+        "lora@qlora updates attention alone, where QLoRA updates every linear layer; its NF4 has "
+        "no double quantisation, and its optimizer is that of train.optimizer, which is not paged.",
+    ),
 )

@@ -5,7 +5,10 @@ from typing import Literal
 from pydantic import Field
 
 from harness.cards import MethodCard, Published
+from harness.costs import Cost, Symbol
+from methods.official import glue
 from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS, SideConfig
+from methods.side.cost import BLOCK, SIDE_WIDTH
 
 
 class LstConfig(SideConfig):
@@ -59,4 +62,40 @@ CARD = MethodCard(
             values={"train_norms": "none", "sampler_bias": False}, trainable="13.4 M"
         ),
     },
+    trains="For each stream downsamplers, gates and a transformer of width m, and for each that "
+    "the head reads an upsampler and a copy of its final norm.",
+    gradient="It stays in the ladder: hidden states enter it without a graph.",
+    cost=Cost(
+        trainable="S*(d*m + m + K*(d*m + m + 1) + q*h + p*g*m) + K*((S + C)*a + S*f) "
+        "+ R*(d*m + d + g*d)",
+        saved="B*T*(S*(K + 1)*d + K*((S + C)*7*m + S*(4*m + 2*m_ff + z*h*T)) + R*(d + m))",
+        symbols={
+            **SIDE_WIDTH,
+            **BLOCK,
+            "K": Symbol(
+                meaning="side blocks of a stream: hidden states but the embedding that are read",
+                field="layers",
+                value="L",
+            ),
+        },
+        note="Where m is no multiple of the heads, fewer are used, and tables of positions shrink.",
+    ),
+    official={
+        **glue(
+            "learning rate 3e-3, r = 8, first weights by Fisher information of 1,024 rows; three "
+            "of twelve blocks of each stack skipped on T5-base, every second on T5-large"
+        ),
+        "VQA and GQA on CLIP-ViL": "learning rate 5e-4, r = 4, samplers without bias, random first "
+        "weights; 5 epochs, batch 1,024",
+        "VQA, GQA, NLVR2 and COCO captions on VL-T5": "learning rate 3e-3, weight decay 3e-2, "
+        "r = 4; batch 300, 20 epochs, warm-up over 10 %, gradient norm at most 5",
+    },
+    deviations=(
+        "Dropout of the frozen backbone is off, and the side network has none; in the released "
+        "code both are on.",
+        "By default side blocks start at random, every block is read, and a copy of the stream's "
+        "final norm trains behind the upsampler; lst@published has the source's choices.",
+        "A stream that is made of other streams' tokens adds their side outputs to its first side "
+        "state.",
+    ),
 )

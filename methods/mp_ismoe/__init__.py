@@ -5,10 +5,14 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from harness.cards import MethodCard, Published
+from harness.costs import Cost, Symbol
 from methods.experts.config import ExpertsConfig
 from methods.lst import LstConfig
+from methods.mp_ismoe.readings import READINGS
+from methods.official import glue, hosts
 from methods.quantization.config import QuantizationConfig
 from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS
+from methods.side.cost import SIDE_WIDTH, TAPS
 
 Precision = Literal["amp", "mixed", "low"]
 
@@ -113,4 +117,39 @@ CARD = MethodCard(
             note="No single rule reproduces all published counts.",
         ),
     },
+    trains="The side network: for each stream downsamplers with norms, confidence, N experts with "
+    "their router and vectors r; an upsampler and a copy of the final norm for each stream that is "
+    "read. The backbone's codes change in re-quantisation, by no gradient.",
+    gradient="It stays in the side network: hidden states and salient tokens enter it without a "
+    "graph.",
+    cost=Cost(
+        trainable="S*(K*(d*m + 3*m) + m + 1 + 2*N*m*H + N*(m + 1 + d) + 1 + 2*m) "
+        "+ (R + C)*(d*m + d + g*d)",
+        saved="B*T*(S*(K*(d + 2*m) + (K - 1)*(2*m + T) + 3*m + k*(H + 2*m)) "
+        "+ C*(d + 2*m + T) + (R + C)*(5 - 2*g)*d)",
+        symbols={
+            **SIDE_WIDTH,
+            **TAPS,
+            "N": Symbol(meaning="experts of a mixture", field="experts"),
+            "k": Symbol(meaning="experts that work on a token", field="top_k"),
+            "H": Symbol(meaning="hidden size of an expert, with expert_hidden=4m", value="4*m"),
+        },
+        note="On host=unipt, with one mixture a stream. Of n weights at a bit-width, codes take "
+        "ceil(bits * n / 8) bytes, and every output channel a scale and a zero point.",
+    ),
+    official={
+        **glue(
+            "8-bit backbone, 16-bit side network; N, k, p, M and the rates are not in the paper, "
+            "and these are the hosts'"
+        ),
+        **hosts(*["as on the host"] * 4),
+    },
+    deviations=(
+        "No code is released. Where the equations cannot be followed as printed, or would lose "
+        "what they are for, the readings differ; mp_ismoe@literal follows them as printed.",
+        "The side network is in bf16 where the device computes it natively (train.amp=auto), with "
+        "fp32 weights; precision=low and mixed are the paper's Low-Pre and Mixed-Pre.",
+        "Dropout of the frozen backbone is off, and the side network has none.",
+    ),
+    readings=READINGS,
 )

@@ -3,7 +3,9 @@
 from pydantic import Field
 
 from harness.cards import MethodCard, Published
+from harness.costs import Cost, Symbol
 from harness.registry import Config
+from methods.official import glue
 
 
 class PromptConfig(Config):
@@ -27,4 +29,21 @@ CARD = MethodCard(
             trainable="0.03 %", note="The published memory is at batch 50 with accumulation 2."
         )
     },
+    trains="P vectors before the embedded tokens of every text.",
+    gradient="It runs through every block of the text streams and of those that read them, down to "
+    "the vectors.",
+    cost=Cost(
+        trainable="X*P*d",
+        saved="B*L*(X*(T + P)*(5*d + d_ff + h*(T + P)) + (S - X)*T*(5*d + d_ff + h*T) "
+        "+ C*T*(4*d + h*(T + P)))",
+        symbols={"P": Symbol(meaning="vectors before a text", field="tokens")},
+    ),
+    official=glue("learning rate 0.3, batch 50 with accumulation 2 in place of 100"),
+    deviations=(
+        "The vectors start as the first embeddings of the loaded weights; the T5 code of LST's "
+        "repository copies them before it loads any, when they may be random.",
+        "Every text stream has vectors of its own; the source has one encoder.",
+        "Its row in the MP-ISMoE paper cites prefix tuning, which adds vectors in every block; the "
+        "code behind that row adds them at the input, as here.",
+    ),
 )

@@ -5,7 +5,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from harness.cards import MethodCard, Published
+from harness.costs import Cost
+from methods.official import glue, hosts
 from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS, SideConfig
+from methods.side.cost import SIDE_WIDTH, TAPS
 
 
 class UniptConfig(SideConfig):
@@ -86,4 +89,33 @@ CARD = MethodCard(
             trainable="9.6 M",
         ),
     },
+    trains="For each stream a downsampler with its norm for every hidden state, the confidence and "
+    "the projection; an upsampler and a copy of the final norm for each stream that is read.",
+    gradient="It stays in the side network: hidden states enter it without a graph.",
+    cost=Cost(
+        trainable="S*(K*(d*m + 3*m) + m**2 + 4*m + 1) + (R + C)*(d*m + d + g*d)",
+        saved="B*T*(S*(K*(d + 2*m) + (K - 1)*(2*m + T) + 3*m) + C*(d + 2*m + T) "
+        "+ (R + C)*(5 - 2*g)*d)",
+        symbols={**SIDE_WIDTH, **TAPS},
+    ),
+    official={
+        **glue(
+            "not released; a natural setting that gives the published count has r = 4, the hidden "
+            "states of LST, learning rate 3e-3"
+        ),
+        **hosts(
+            "weight decay 1e-4, m = 512",
+            "weight decay 0.2, m = 512",
+            "learning rate 5e-4 on VQAv2 and 1e-4 on GQA, m = 384",
+            "weight decay 1e-4, m = 128",
+        ),
+    },
+    deviations=(
+        "There is no released code for T5: the form there is a reconstruction by the published "
+        "count, which it meets on T5-base.",
+        "In a causal stream a token meets earlier tokens alone and weighs them by itself, without "
+        "a mean over the text: otherwise it would see the tokens that it is to write.",
+        "The frozen backbone is in evaluation mode; the released code leaves BERT's dropout on "
+        "and lets the batch statistics of CLIP-ViL's image tower drift.",
+    ),
 )

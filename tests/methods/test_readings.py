@@ -10,6 +10,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from harness.cards import METHODS
 from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.methods import ProbedModel, TinyContext, build_method, train_steps
 from methods.experts.config import ExpertsConfig
@@ -256,3 +257,8 @@ def test_no_reading_of_a_field_is_left_out_of_the_list():
             listed.setdefault(name, set()).update(values)
     for name in ("rounding", "range", "sample_unit", "accept", "correlation", "placement"):
         assert listed[name] == set(get_args(MpIsmoeConfig.model_fields[name].annotation))
+
+
+def test_the_card_tells_every_reading():
+    told = {field for reading in METHODS.card("mp_ismoe").readings for field in reading.fields}
+    assert told >= {name for fields in READINGS.values() for name in fields}
