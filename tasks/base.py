@@ -8,13 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.backbones.base import Backbone, StreamState
+from harness.backbones.base import Backbone, StreamState, Text
+from harness.errors import UserError
 from harness.registry import Config
 
 
@@ -24,7 +25,7 @@ class Units(Protocol):
     def __len__(self) -> int: ...
 
     def take(self, units: np.ndarray) -> Any:
-        """Return units by position: uint8 [n, H, W, 3] for images, a list of strings for text."""
+        """Return units by position: uint8 [n, H, W, 3] for images, a list of texts for text."""
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,41 @@ class Images:
 
 @dataclass(frozen=True)
 class Texts:
-    """Distinct strings."""
+    """Distinct strings, or distinct pairs of strings."""
 
-    strings: Sequence[str]
+    strings: Sequence[Text]
 
     def __len__(self) -> int:
         return len(self.strings)
 
-    def take(self, units: np.ndarray) -> list[str]:
-        """Return the strings at ``units``."""
+    def take(self, units: np.ndarray) -> list[Text]:
+        """Return the strings, or pairs, at ``units``."""
         return [self.strings[int(i)] for i in units]
+
+
+@dataclass(frozen=True)
+class Chain:
+    """The images of several sources, one after the other."""
+
+    parts: Sequence[Units]
+
+    def __len__(self) -> int:
+        return sum(len(part) for part in self.parts)
+
+    def take(self, units: np.ndarray) -> np.ndarray:
+        """Return uint8 [len(units), H, W, 3]; all parts must have images of one size."""
+        ends = np.cumsum([len(part) for part in self.parts])
+        owners = np.searchsorted(ends, units, side="right")
+        taken: np.ndarray | None = None
+        for owner in np.unique(owners):
+            rows = np.flatnonzero(owners == owner)
+            before = int(ends[owner - 1]) if owner else 0
+            images = self.parts[owner].take(units[rows] - before)
+            if taken is None:
+                taken = np.empty((len(units), *images.shape[1:]), dtype=np.uint8)
+            taken[rows] = images
+        assert taken is not None, "no units were asked for"
+        return taken
 
 
 @dataclass(frozen=True)
@@ -60,7 +86,8 @@ class Split:
     """Rows of one split, as positions into the units.
 
     Attributes:
-        units: by modality, int64 [rows]: the unit that a row reads.
+        units: by modality, int64 [rows]: the unit that a row reads; or [rows, K] where it reads
+            several, such as a video's frames: states then have K rows for each.
         targets: by name, array [rows, ...]: what loss and metrics read.
         columns: by name, one value a row: ids and groups for reports (``question_type``).
     """
@@ -99,11 +126,17 @@ class Provenance:
 
 
 @dataclass(frozen=True)
-class TaskData:
-    """A loaded dataset with splits ``train``, ``val`` and ``test``."""
+class SplitData:
+    """Splits, and the units that their rows read."""
 
     units: Mapping[str, Units]
     splits: Mapping[str, Split]
+
+
+@dataclass(frozen=True)
+class TaskData(SplitData):
+    """A loaded dataset with splits ``train``, ``val`` and ``test``."""
+
     provenance: Provenance
 
 
@@ -116,13 +149,33 @@ class Task(ABC):
         data_dir: folder given by the user, for datasets of source ``folder``.
         seed: seed of what the task draws itself (never of the split into train, val and test,
             which is fixed).
+
+    Attributes:
+        embeds: whether the head compares embeddings, and so takes streams that a method has
+            brought to the embedding's width.
     """
+
+    embeds: ClassVar[bool] = False
 
     def __init__(self, config: Config, dataset: str, data_dir: Path | None, seed: int) -> None:
         self.config = config
         self.dataset = dataset
         self.data_dir = data_dir
         self.seed = seed
+
+    @classmethod
+    def layout(cls, dataset: str) -> Mapping[str, str]:  # noqa: ARG003 - most are read from none
+        """Return what the folder of a dataset holds, by file; empty if it is read from none."""
+        return {}
+
+    @classmethod
+    def write_example(cls, dataset: str, folder: Path) -> None:  # noqa: ARG003
+        """Write a tiny folder of a dataset's layout, which ``load`` can read.
+
+        Raises:
+            UserError: the dataset is read from no folder.
+        """
+        raise UserError(f"Dataset '{dataset}' is read from no folder, so there is none to show.")
 
     @abstractmethod
     def load(self, limit: int | None = None) -> TaskData:
@@ -138,8 +191,14 @@ class Task(ABC):
         """Return the streams that the head reads."""
 
     @abstractmethod
-    def build_head(self, backbone: Backbone) -> nn.Module:
-        """Return the head: a module from states to predictions, ``head(states) -> Tensor``."""
+    def build_head(self, backbone: Backbone, embedded: Sequence[str] = ()) -> nn.Module:
+        """Return the head: a module from states to predictions, ``head(states) -> Tensor``.
+
+        Args:
+            backbone: the model whose states it reads.
+            embedded: streams whose states a method has brought to the embedding's width; empty
+                but for a task that ``embeds``.
+        """
 
     @abstractmethod
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
@@ -160,6 +219,57 @@ class Task(ABC):
     @abstractmethod
     def describe(self, predictions: np.ndarray, split: Split) -> list[dict[str, Any]]:
         """Return one JSON-ready dict a row: what was asked, expected and predicted."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what an output means nothing without, JSON-ready: a vocabulary of answers.
+
+        It is saved with an adaptation. By default there is nothing.
+        """
+        return {}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - most have none
+        """Take over what ``state`` returned, in place of what the dataset would give.
+
+        Raises:
+            KeyError: something is missing in it.
+        """
+
+
+class Answer(NamedTuple):
+    """One answer to a row; ``answer`` is JSON-ready."""
+
+    answer: Any
+    probability: float
+
+
+NEW = "new"
+"""The split of rows that no dataset holds."""
+
+
+class AnsweringTask(Task):
+    """A task that also answers about new rows. Its dataset need not be there for it."""
+
+    @abstractmethod
+    def read_rows(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> SplitData:
+        """Read what new rows name.
+
+        Args:
+            rows: JSON objects, one a row.
+            folder: what relative paths in them start from.
+
+        Returns:
+            Units, and the split ``NEW`` without targets.
+
+        Raises:
+            RowError: with all that is wrong with any row.
+        """
+
+    @abstractmethod
+    def ranked(self, output: Tensor, top: int) -> list[list[Answer]]:
+        """Return for each row of the head's ``output`` its ``top`` answers, the best first.
+
+        The first is what ``predict`` keeps; there are fewer where there are no more answers.
+        """
 
 
 States = Mapping[str, StreamState]

@@ -9,9 +9,12 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from harness.errors import UserError
+
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What PIL raises for files that are damaged, or no images."""
 
 
 class Fingerprint:
@@ -90,18 +93,52 @@ def read_images(
     return images
 
 
+def read_resized(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """Read an image file of any size.
+
+    It is turned upright where its EXIF data say how, its transparency is left out, and it is
+    brought to ``size``, whatever its proportions, by an antialiased bilinear filter, as backbones
+    bring images to theirs (``harness.backbones.vision.PixelScale``). One that has ``size`` already
+    stays as it is.
+
+    Args:
+        path: the file.
+        size: height and width of the result in pixels.
+
+    Returns:
+        uint8 [H, W, 3], RGB.
+
+    Raises:
+        UserError: the file is missing or damaged, or no image.
+    """
+    data = _read_bytes(path)
+    try:
+        Image.open(BytesIO(data)).verify()
+        image = ImageOps.exif_transpose(Image.open(BytesIO(data))).convert("RGB")
+    except _UNREADABLE:
+        raise UserError(
+            f"'{path}' is truncated or damaged, or no image of a known format ({len(data)} bytes)."
+        ) from None
+    height, width = size
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
 def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
         raise UserError(f"Cannot read the image '{path}': {error.strerror}.") from None
+    except ValueError as error:
+        raise UserError(f"Cannot read the image '{path}': {error}.") from None
 
 
 def _decode(data: bytes, path: Path, size: tuple[int, int]) -> np.ndarray:
     try:
         Image.open(BytesIO(data)).verify()  # the checksums, which decoding alone does not read
         pixels = np.asarray(Image.open(BytesIO(data)).convert("RGB"))  # [H, W, 3]
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except _UNREADABLE:
         raise UserError(
             f"The image '{path}' is truncated or damaged ({len(data)} bytes). "
             f"Get the dataset again; nothing was skipped or replaced."

@@ -165,6 +165,7 @@ class StreamState:
 
 
 Inputs = Mapping[str, Tensor]
+Text = str | tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -326,8 +327,16 @@ class Backbone(nn.Module, ABC):
         """Return, for each modality, the function from raw units to model inputs.
 
         ``image``: uint8 array [n, H, W, 3] -> inputs with leading size n.
-        ``text``: list of n strings -> inputs with leading size n, padded to the longest.
+        ``text``: list of n strings, or pairs of strings -> inputs with leading size n, padded to
+        the longest.
         """
+
+    def cuts(self, texts: Sequence[Text]) -> list[bool]:
+        """Return for each text whether its processor leaves out what is beyond its longest.
+
+        By default none: a backbone that cuts texts says which.
+        """
+        return [False] * len(texts)
 
     @abstractmethod
     def blocks(self, stream: str) -> Sequence[str]:

@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from harness.backbones.base import Backbone, Inputs
+from harness.backbones.base import Backbone, Inputs, Text
 from harness.cards import PACKAGE
 from harness.checkpoint import batch_statistics
 from harness.errors import UserError
@@ -173,15 +173,24 @@ class Tokenizer:
             raise UserError(f"The tokenizer {path} cannot be read: {error}.") from None
         self.pad = pad
 
-    def __call__(self, texts: Sequence[str], longest: int) -> Mapping[str, Tensor]:
-        """Return ``ids`` and ``mask`` [n, N] long, padded to the longest text."""
+    def __call__(self, texts: Sequence[Text], longest: int) -> Mapping[str, Tensor]:
+        """Return ``ids``, ``mask`` and ``segments`` [n, N] long, padded to the longest text.
+
+        The segment of a pair's second text is 1, all else is of segment 0.
+        """
         self._reader.enable_truncation(longest)
         self._reader.enable_padding(pad_id=self.pad)
         encoded = self._reader.encode_batch(list(texts))
         return {
             "ids": torch.tensor([e.ids for e in encoded]),
             "mask": torch.tensor([e.attention_mask for e in encoded]),
+            "segments": torch.tensor([e.type_ids for e in encoded]),
         }
+
+    def cuts(self, texts: Sequence[Text], longest: int) -> list[bool]:
+        """Return for each text whether it has more than ``longest`` tokens."""
+        self._reader.enable_truncation(longest)
+        return [bool(e.overflowing) for e in self._reader.encode_batch(list(texts))]
 
 
 class ByteTokenizer:
@@ -198,17 +207,45 @@ class ByteTokenizer:
         self.vocabulary, self.pad, self.end = vocabulary, pad, end
         self.start = [] if start is None else [start]
 
-    def __call__(self, texts: Sequence[str], longest: int) -> Mapping[str, Tensor]:
-        """Return ``ids`` and ``mask`` [n, N] long, padded to the longest text."""
-        first = max(self.pad, self.end, *self.start) + 1
-        room = longest - 1 - len(self.start)
-        ids = [[first + b % (self.vocabulary - first) for b in t.encode()[:room]] for t in texts]
-        rows = [[*self.start, *row, self.end] for row in ids]
-        width = max(map(len, rows))
+    def __call__(self, texts: Sequence[Text], longest: int) -> Mapping[str, Tensor]:
+        """Return ``ids``, ``mask`` and ``segments`` [n, N] long, padded to the longest text."""
+        rows = [self._row(text, longest) for text in texts]
+        width = max(len(ids) for ids, _ in rows)
         return {
-            "ids": torch.tensor([row + [self.pad] * (width - len(row)) for row in rows]),
-            "mask": torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows]),
+            "ids": torch.tensor([ids + [self.pad] * (width - len(ids)) for ids, _ in rows]),
+            "mask": torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids, _ in rows]),
+            "segments": torch.tensor(
+                [
+                    [0] * first + [1] * (len(ids) - first) + [0] * (width - len(ids))
+                    for ids, first in rows
+                ]
+            ),
         }
+
+    def _row(self, text: Text, longest: int) -> tuple[list[int], int]:
+        """Return the ids of a text, and how many of them are of its first segment."""
+        first = max(self.pad, self.end, *self.start) + 1
+        parts = [text] if isinstance(text, str) else list(text)
+        room = self._room(len(parts), longest)
+        ids = list(self.start)
+        ends = []
+        for part in parts:
+            ids += [first + b % (self.vocabulary - first) for b in part.encode()[:room]]
+            ids.append(self.end)
+            ends.append(len(ids))
+        return ids, ends[0]
+
+    def cuts(self, texts: Sequence[Text], longest: int) -> list[bool]:
+        """Return for each text whether it has more than ``longest`` tokens."""
+        parts = [[text] if isinstance(text, str) else list(text) for text in texts]
+        return [
+            any(len(part.encode()) > self._room(len(text), longest) for part in text)
+            for text in parts
+        ]
+
+    def _room(self, parts: int, longest: int) -> int:
+        """Return the most bytes of each of ``parts`` texts, beside all special tokens."""
+        return (longest - len(self.start) - parts) // parts
 
 
 class LoadedBackbone(Backbone):
@@ -239,10 +276,16 @@ class TextBackbone(LoadedBackbone):
     """A backbone whose texts are ``input_ids`` and ``attention_mask``, long [B, N].
 
     Its configuration has a ``vocabulary`` and ``max_tokens``.
+
+    Attributes:
+        special_ids: of random weights' tokens.
+        reads_segments: whether it also reads which text of a pair a token belongs to,
+            ``token_type_ids``, long [B, N].
     """
 
     config: Any
     special_ids: ClassVar[SpecialIds] = SpecialIds(pad=0, end=2, start=1)
+    reads_segments: ClassVar[bool] = False
 
     @property
     def longest_text(self) -> int:
@@ -255,6 +298,13 @@ class TextBackbone(LoadedBackbone):
             return ByteTokenizer(self.config.vocabulary, *self.special_ids)
         return Tokenizer(self.weights_path.parent / TOKENIZER_FILE, self.special_ids.pad)
 
-    def _process_texts(self, texts: Sequence[str]) -> Inputs:
+    def cuts(self, texts: Sequence[Text]) -> list[bool]:
+        """Return which texts have more tokens than are read; see ``Backbone.cuts``."""
+        return self._tokenizer.cuts(texts, self.longest_text)
+
+    def _process_texts(self, texts: Sequence[Text]) -> Inputs:
         encoded = self._tokenizer(texts, self.longest_text)
-        return {"input_ids": encoded["ids"], "attention_mask": encoded["mask"]}
+        inputs = {"input_ids": encoded["ids"], "attention_mask": encoded["mask"]}
+        if self.reads_segments and any(not isinstance(text, str) for text in texts):
+            inputs["token_type_ids"] = encoded["segments"]
+        return inputs

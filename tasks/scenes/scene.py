@@ -103,13 +103,16 @@ def scene_generator(domain: str, seed: int, index: int, stream: int = 0) -> np.r
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
 
 
-def draw_scene(domain: str, seed: int, index: int) -> Scene:
+def draw_scene(
+    domain: str, seed: int, index: int, object_counts: tuple[float, ...] | None = None
+) -> Scene:
     """Draws one scene graph.
 
     Args:
         domain: Name of the domain, a key of `DOMAINS`.
         seed: Seed of the world, >= 0.
         index: Number of the scene in the world, >= 0.
+        object_counts: Probability of a scene with 1, 2, 3 and 4 objects; the domain's by default.
 
     Returns:
         The scene, the same for the same arguments.
@@ -119,7 +122,7 @@ def draw_scene(domain: str, seed: int, index: int) -> Scene:
     """
     rules = get_domain(domain)
     generator = scene_generator(domain, seed, index)
-    count = 1 + int(generator.choice(MAX_OBJECTS, p=rules.object_counts))
+    count = 1 + int(generator.choice(MAX_OBJECTS, p=object_counts or rules.object_counts))
     objects: list[SceneObject] = []
     for _ in range(count):
         objects.append(_draw_object(rules, objects, generator))

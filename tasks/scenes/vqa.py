@@ -1,6 +1,6 @@
 """Questions about a scene with their answers, true by the scene graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,23 +58,30 @@ def answer_choices(domain: Domain) -> dict[str, tuple[str, ...]]:
     }
 
 
-def questions(scene: Scene, generator: np.random.Generator, n: int) -> list[Question]:
-    """Asks questions about a scene; kinds follow the domain's `question_weights`.
+def questions(
+    scene: Scene,
+    generator: np.random.Generator,
+    n: int,
+    weights: Mapping[str, float] | None = None,
+) -> list[Question]:
+    """Asks questions about a scene.
 
     Args:
         scene: The scene.
         generator: Chooses kind, objects and words.
         n: Number of questions; the same question may be asked twice.
+        weights: Relative frequency of every question type; the domain's own by default.
 
     Returns:
         `n` questions with true answers. Yes and no are about equally frequent.
     """
     domain = get_domain(scene.domain)
-    kinds = tuple(domain.question_weights)
-    weights = np.cumsum(list(domain.question_weights.values()))
+    frequency = weights or domain.question_weights
+    kinds = tuple(frequency)
+    bounds = np.cumsum(list(frequency.values()))
     asked: list[Question] = []
     while len(asked) < n:
-        kind = kinds[int(np.searchsorted(weights, weights[-1] * generator.random(), "right"))]
+        kind = kinds[int(np.searchsorted(bounds, bounds[-1] * generator.random(), "right"))]
         question = _ask(kind, domain, scene, generator)
         if question is not None:
             asked.append(question)
@@ -151,7 +158,7 @@ def _attribute(attribute: str) -> Callable[[Domain, Scene, np.random.Generator],
 
     def write(domain: Domain, scene: Scene, generator: np.random.Generator) -> _Pair:
         thing = choose(generator, scene.objects)
-        phrase = _refer(domain, scene, thing, generator, hidden=attribute)
+        phrase = refer(domain, scene, thing, generator, hidden=attribute)
         if phrase is None:
             return None
         answer = place(thing) if attribute == "position" else getattr(thing, attribute)
@@ -165,11 +172,11 @@ def _relation(domain: Domain, scene: Scene, generator: np.random.Generator) -> _
         return None
     first, second = (scene.objects[i] for i in generator.permutation(len(scene.objects))[:2])
     asked = choose(generator, ("colour", "shape", "truth"))
-    anchor = _refer(domain, scene, second, generator)
+    anchor = refer(domain, scene, second, generator)
     if anchor is None:
         return None
     if asked == "truth":
-        phrase = _refer(domain, scene, first, generator)
+        phrase = refer(domain, scene, first, generator)
         word = choose(generator, domain.relations)
         if phrase is None:
             return None
@@ -196,8 +203,8 @@ def _compare(domain: Domain, scene: Scene, generator: np.random.Generator) -> _P
     same = getattr(first, attribute) == getattr(second, attribute)
     if not same and attribute in ("colour", "shape") and generator.random() < 0.6:
         return None  # equal colours and shapes are rare: ask less often where they differ
-    one = _refer(domain, scene, first, generator, hidden=attribute)
-    other = _refer(domain, scene, second, generator, hidden=attribute)
+    one = refer(domain, scene, first, generator, hidden=attribute)
+    other = refer(domain, scene, second, generator, hidden=attribute)
     if one is None or other is None:
         return None
     if attribute == "size":
@@ -247,14 +254,25 @@ def _value(domain: Domain, scene: Scene, generator: np.random.Generator, attribu
     return choose(generator, answer_choices(domain)[attribute])
 
 
-def _refer(
+def refer(
     domain: Domain,
     scene: Scene,
     thing: SceneObject,
     generator: np.random.Generator,
     hidden: str = "",
 ) -> str | None:
-    """Returns a definite phrase that only this object matches and that hides one attribute."""
+    """Returns a definite phrase that only this object matches and that hides one attribute.
+
+    Args:
+        domain: The scene's domain.
+        scene: The scene.
+        thing: One of its objects.
+        generator: Chooses the words.
+        hidden: Attribute that the phrase must not name; empty for none.
+
+    Returns:
+        The phrase, `None` where words alone cannot tell the object apart.
+    """
     noun = choose(generator, domain.nouns)
     if len(scene.objects) == 1 and generator.random() < 0.6:
         return f"the {noun}"

@@ -20,6 +20,9 @@ QUESTION_TYPES = (
     "relation",
     "compare",
     "logic",
+    "yes/no",
+    "number",
+    "other",
 )
 
 
@@ -41,6 +44,15 @@ class VqaConfig(Config):
         default=2000,
         ge=1,
         description="At most this many validation questions, a fixed random subset; null: all.",
+    )
+    min_answer_count: int = Field(
+        default=1,
+        ge=1,
+        description="Of a folder: how often training must give an answer for it to be one of the "
+        "vocabulary's; other answers stay in every denominator.",
+    )
+    image_size: int = Field(
+        default=224, ge=8, description="Of a folder: side of the squares that photos become."
     )
 
 
@@ -64,6 +76,7 @@ CARD = TaskCard(
             source="package",
             licence="MIT",
             origin="Victor Zhou, easy-VQA, 2019 (package easy-vqa)",
+            recipes={"full": {"train.epochs": 3}},
         ),
         DatasetCard(
             name="scenes-vqa",
@@ -71,6 +84,28 @@ CARD = TaskCard(
             source="bundled",
             licence="Apache-2.0",
             origin="drawn by tasks.scenes, domain shifted",
+        ),
+        DatasetCard(
+            name="vqav2",
+            summary="1.1 M questions on COCO photos, ten answers each; --data-dir",
+            source="folder",
+            licence="CC BY 4.0",
+            origin="Goyal et al., Making the V in VQA Matter, CVPR 2017",
+            recipes={name: {"task.min_answer_count": 9} for name in ("default", "full")},
+        ),
+        DatasetCard(
+            name="daquar",
+            summary="questions on photos of rooms; --data-dir",
+            source="folder",
+            licence="released for research",
+            origin="Malinowski and Fritz, A Multi-World Approach to Question Answering, 2014",
+        ),
+        DatasetCard(
+            name="nlvr",
+            summary="true or false statements on drawn boxes; --data-dir",
+            source="folder",
+            licence="CC BY 4.0",
+            origin="Suhr et al., A Corpus of Natural Language for Visual Reasoning, ACL 2017",
         ),
     ),
     recipes={

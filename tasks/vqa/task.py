@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,13 +11,35 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.backbones.base import Backbone
+from harness.cards import TaskCard
 from harness.errors import UserError, did_you_mean
-from tasks.base import Images, Provenance, Split, States, Task, TaskData, Texts
-from tasks.metrics import accuracy, accuracy_by_group, mean_vqa_accuracy
+from tasks.base import (
+    Answer,
+    AnsweringTask,
+    Chain,
+    Provenance,
+    Split,
+    SplitData,
+    States,
+    TaskData,
+    Texts,
+    Units,
+)
+from tasks.blind import answers_by_words, majority_answer
+from tasks.folder import layout, write_example
+from tasks.metrics import (
+    accuracy,
+    accuracy_by_group,
+    mean_vqa_accuracy,
+    normalize_answer,
+    vqa_accuracy,
+)
+from tasks.rows import read_image_text_rows
 from tasks.sources import Fingerprint
+from tasks.streams import last_streams
 from tasks.vqa import CARD, VqaConfig
-from tasks.vqa.blind import majority_answer, question_only_answers
-from tasks.vqa.datasets import DATASETS, Dataset, Part, Rows
+from tasks.vqa.datasets import Dataset, EasyVqa, Rows, ScenesVqa
+from tasks.vqa.folder import FolderVqa
 
 OUTSIDE_VOCABULARY = -1
 """Target of an answer that no prediction can equal; its row stays in every denominator."""
@@ -54,35 +76,61 @@ class AnswerHead(nn.Module):
         return self.layers(torch.cat(salients, 1) if len(salients) > 1 else salients[0])
 
 
-class Vqa(Task):
+class Vqa(AnsweringTask):
     """Visual question answering as classification over a closed vocabulary of answers.
 
     Args:
         config: which questions are used.
         dataset: name of one of the card's datasets.
-        data_dir: must be None: every dataset is bundled or comes with a package.
+        data_dir: folder of a dataset that is read from one, else None.
         seed: unused; subsets and splits are fixed.
 
     Raises:
-        UserError: the dataset is unknown, or a folder is given.
+        UserError: the dataset is unknown, or its folder is missing or damaged, or one is given
+            that it does not read.
     """
 
     config: VqaConfig
+    task_card: ClassVar[TaskCard] = CARD
+    sources: ClassVar[Mapping[str, type[Dataset]]] = {"easy-vqa": EasyVqa, "scenes-vqa": ScenesVqa}
+    folder_source: ClassVar[type[FolderVqa]] = FolderVqa
 
     def __init__(self, config: VqaConfig, dataset: str, data_dir: Path | None, seed: int) -> None:
         super().__init__(config, dataset, data_dir, seed)
-        cards = {card.name: card for card in CARD.datasets}
+        cards = {card.name: card for card in self.task_card.datasets}
         if dataset not in cards:
             raise UserError(
-                f"Unknown dataset '{dataset}' of task 'vqa'.{did_you_mean(dataset, cards)}"
+                f"Unknown dataset '{dataset}' of task '{self.task_card.name}'."
+                f"{did_you_mean(dataset, cards)}"
             )
+        self.card = cards[dataset]
+        if self.card.source == "folder":
+            self.source: Dataset = self.folder_source(config, data_dir, dataset)
+            return
         if data_dir is not None:
             raise UserError(
                 f"--data-dir '{data_dir}': dataset '{dataset}' is read from no folder "
-                f"(source: {cards[dataset].source}). Leave --data-dir out."
+                f"(source: {self.card.source}). Leave --data-dir out."
             )
-        self.card = cards[dataset]
-        self.source: Dataset = DATASETS[dataset]()
+        self.source = self.sources[dataset](config, None)
+
+    @classmethod
+    def layout(cls, dataset: str) -> Mapping[str, str]:
+        """Return the files of a folder of questions; see ``Task.layout``."""
+        if cls._is_folder(dataset):
+            return layout(cls.folder_source.line)
+        return super().layout(dataset)
+
+    @classmethod
+    def write_example(cls, dataset: str, folder: Path) -> None:
+        """Write a tiny folder of questions; see ``Task.write_example``."""
+        if not cls._is_folder(dataset):
+            super().write_example(dataset, folder)
+        write_example(folder, cls.folder_source.example)
+
+    @classmethod
+    def _is_folder(cls, dataset: str) -> bool:
+        return any(c.name == dataset and c.source == "folder" for c in cls.task_card.datasets)
 
     @cached_property
     def answers(self) -> tuple[str, ...]:
@@ -96,16 +144,16 @@ class Vqa(Task):
         fingerprint.add("\n".join(self.answers).encode())
         strings = sorted({question for part in rows.values() for question in part.questions})
         text_unit = {text: unit for unit, text in enumerate(strings)}
-        arrays: list[np.ndarray] = []
+        images: list[Units] = []
         splits: dict[str, Split] = {}
         for name, part in rows.items():
             numbers, image_unit = np.unique(part.images, return_inverse=True)
-            before = sum(len(array) for array in arrays)
-            arrays.append(self.source.images(_part(name), numbers, fingerprint))
+            before = sum(len(part) for part in images)
+            images.append(self.source.images(self._part(name), numbers, fingerprint))
             splits[name] = self._split(name, part, before + image_unit, text_unit)
             _add_rows(fingerprint, name, part)
         return TaskData(
-            units={"image": Images(np.concatenate(arrays)), "text": Texts(strings)},
+            units={"image": Chain(images), "text": Texts(strings)},
             splits=splits,
             provenance=Provenance(
                 name=self.card.name,
@@ -118,13 +166,12 @@ class Vqa(Task):
         )
 
     def _carve(self) -> dict[str, Rows]:
-        train = self.source.rows("train")
-        unknown = sorted(set(train.answers) - set(self.answers))
-        if unknown:
-            raise UserError(
-                f"Dataset '{self.dataset}' is damaged: its training answers {unknown} are not in "
-                f"its own list of answers."
-            )
+        parts = {name: self.source.rows(name) for name in self.source.parts}
+        train = parts["train"]
+        if unknown := sorted(set(train.answers) - set(self.answers)):
+            self._refuse_unknown(unknown)
+        if "val" in parts:
+            return {name: parts[name] for name in ("train", "val", "test")}
         numbers = np.unique(train.images)
         held_out = max(1, round(self.config.val_fraction * len(numbers)))
         order = _fixed_permutation(len(numbers), _CARVE_STREAM)
@@ -132,8 +179,20 @@ class Vqa(Task):
         return {
             "train": train.select(np.flatnonzero(~in_val)),
             "val": train.select(np.flatnonzero(in_val)),
-            "test": self.source.rows("test"),
+            "test": parts["test"],
         }
+
+    def _refuse_unknown(self, unknown: Sequence[str]) -> None:
+        """Refuse training answers that a dataset's own list lacks; a folder has no such list."""
+        if self.card.source != "folder":
+            raise UserError(
+                f"Dataset '{self.dataset}' is damaged: its training answers {unknown} are not in "
+                f"its own list of answers."
+            )
+
+    def _part(self, split: str) -> str:
+        """Return the part of the source that a split's rows come from."""
+        return "train" if split == "val" and "val" not in self.source.parts else split
 
     def _select(self, rows: Mapping[str, Rows], limit: int | None) -> dict[str, Rows]:
         wanted = {"train": self.config.train_rows, "val": self.config.val_rows, "test": None}
@@ -147,24 +206,29 @@ class Vqa(Task):
     def _split(
         self, name: str, part: Rows, image_unit: np.ndarray, text_unit: Mapping[str, int]
     ) -> Split:
-        ids = {answer: i for i, answer in enumerate(self.answers)}
         return Split(
             units={
                 "image": image_unit.astype(np.int64),
                 "text": np.asarray([text_unit[q] for q in part.questions], dtype=np.int64),
             },
-            targets={
-                "answer": np.asarray(
-                    [ids.get(a, OUTSIDE_VOCABULARY) for a in part.answers], dtype=np.int64
-                )
-            },
+            targets=self._targets(part),
             columns={
                 "question": part.questions,
                 "question_type": part.kinds,
+                **part.extra,
                 "answer": part.answers,
-                "image": [f"{_part(name)}/{number}" for number in part.images],
+                "answers": part.given or [(answer,) for answer in part.answers],
+                "image": [self.source.image_name(self._part(name), int(n)) for n in part.images],
             },
         )
+
+    def _targets(self, part: Rows) -> dict[str, np.ndarray]:
+        ids = {answer: i for i, answer in enumerate(self.answers)}
+        answer = [ids.get(a, OUTSIDE_VOCABULARY) for a in part.answers]
+        targets = {"answer": np.asarray(answer, dtype=np.int64)}
+        if part.given is not None:
+            targets |= _soft_targets(part.given, ids)
+        return targets
 
     def reads(self, backbone: Backbone) -> tuple[str, ...]:
         """Return the streams that no other reads: a joint one, or the towers of a dual encoder.
@@ -172,34 +236,36 @@ class Vqa(Task):
         Raises:
             UserError: they do not read both the image and the question.
         """
-        sources = {source for spec in backbone.specs for source in spec.sources}
-        last = tuple(spec.name for spec in backbone.specs if spec.name not in sources)
-        read = {spec.modality for spec in backbone.needed(last)}
-        missing = [modality for modality in CARD.modalities if modality not in read]
-        if missing:
-            raise UserError(
-                f"Task 'vqa' needs a backbone that reads image and text; "
-                f"{type(backbone).__name__} reads no {' and no '.join(missing)}."
-            )
-        return last
+        return last_streams(backbone, self.task_card.name, CARD.modalities)
 
-    def build_head(self, backbone: Backbone) -> nn.Module:
+    def build_head(
+        self,
+        backbone: Backbone,
+        embedded: Sequence[str] = (),  # noqa: ARG002 - it compares none
+    ) -> nn.Module:
         """Return the answer head for the width of the streams that it reads."""
         streams = self.reads(backbone)
         width = sum(backbone.spec(name).width for name in streams)
         return AnswerHead(streams, width, len(self.answers))
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
-        """Return the cross-entropy over the answers.
+        """Return the cross-entropy over the answers, or the binary one of several annotators.
 
-        VQAv2 models use binary cross-entropy on the soft scores of ten annotators; with one true
-        answer a question, those scores are one-hot and softmax is the plain choice.
+        The binary cross-entropy is summed over the answers: each is a question of its own, whose
+        target is the VQA accuracy that the answer would have.
 
         Args:
             output: logits [B, A].
-            targets: ``answer``, int64 [B]; answers outside the vocabulary teach nothing.
+            targets: ``answer``, int64 [B]; answers outside the vocabulary teach nothing. Where
+                there are annotators, ``answers``, int64 [B, K], and ``scores``, float32 [B, K].
         """
-        return F.cross_entropy(output.float(), targets["answer"], ignore_index=OUTSIDE_VOCABULARY)
+        logits = output.float()
+        if "scores" not in targets:
+            return F.cross_entropy(logits, targets["answer"], ignore_index=OUTSIDE_VOCABULARY)
+        padded = logits.new_zeros(len(logits), 1 + logits.shape[1])  # column 0: outside
+        padded.scatter_(1, targets["answers"] + 1, targets["scores"])
+        loss = F.binary_cross_entropy_with_logits(logits, padded[:, 1:], reduction="sum")
+        return loss / len(logits)
 
     def predict(self, output: Tensor) -> Tensor:
         """Return the ids [B] of the most probable answers."""
@@ -228,7 +294,7 @@ class Vqa(Task):
         """
         train, test = data.splits["train"], data.splits["test"]
         asked, answers = train.columns["question"], train.columns["answer"]
-        blind = question_only_answers(asked, answers, test.columns["question"])
+        blind = answers_by_words(asked, answers, test.columns["question"])
         return {
             "majority": self._vqa_accuracy([majority_answer(answers)] * len(test), test),
             "question_only": self._vqa_accuracy(blind, test),
@@ -250,12 +316,46 @@ class Vqa(Task):
             for row, prediction in enumerate(predictions)
         ]
 
+    def state(self) -> dict[str, Any]:
+        """Return the vocabulary of answers."""
+        return {"answers": list(self.answers)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over a vocabulary; the dataset's own is not looked for."""
+        self.answers = tuple(state["answers"])
+
+    def read_rows(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> SplitData:
+        """Read rows of ``image`` and ``text``, images brought to the size of the dataset's."""
+        return read_image_text_rows(rows, folder, self.source.image_size)
+
+    def ranked(self, output: Tensor, top: int) -> list[list[Answer]]:
+        """Return the most probable answers; see ``AnsweringTask.ranked``.
+
+        Args:
+            output: logits [B, A]; of equal ones the first comes first, as in ``predict``.
+            top: number of answers.
+        """
+        ids = output.argsort(dim=-1, descending=True, stable=True)[:, :top]  # [B, top]
+        probabilities = output.float().softmax(-1).gather(-1, ids)
+        return [
+            [Answer(self.answers[i], p) for i, p in zip(*row, strict=True)]
+            for row in zip(ids.tolist(), probabilities.tolist(), strict=True)
+        ]
+
     def _vqa_accuracy(self, predicted: list[str], split: Split) -> float:
-        return mean_vqa_accuracy(predicted, [[answer] for answer in split.columns["answer"]])
+        return mean_vqa_accuracy(predicted, split.columns["answers"])
 
 
-def _part(split: str) -> Part:
-    return "test" if split == "test" else "train"
+def _soft_targets(given: Sequence[Sequence[str]], ids: Mapping[str, int]) -> dict[str, np.ndarray]:
+    """Return each row's distinct answers within the vocabulary, and their VQA accuracy."""
+    distinct = [sorted(set(map(normalize_answer, a)) & ids.keys()) for a in given]
+    most = max(1, *(len(answers) for answers in distinct))
+    targets = np.full((len(given), most), OUTSIDE_VOCABULARY, dtype=np.int64)
+    scores = np.zeros((len(given), most), dtype=np.float32)
+    for row, (answers, annotators) in enumerate(zip(distinct, given, strict=True)):
+        targets[row, : len(answers)] = [ids[answer] for answer in answers]
+        scores[row, : len(answers)] = [vqa_accuracy(answer, annotators) for answer in answers]
+    return {"answers": targets, "scores": scores}
 
 
 def _fixed_permutation(count: int, stream: int) -> np.ndarray:

@@ -12,9 +12,9 @@ import torch
 from harness.backbones.base import Backbone, StreamSpec, StreamState
 from harness.errors import UserError
 from tasks.base import Split, TaskData
+from tasks.blind import answers_by_words, majority_answer
 from tasks.sources import data_package_version, import_data_package
 from tasks.vqa import CARD, QUESTION_TYPES, VqaConfig
-from tasks.vqa.blind import majority_answer, question_only_answers
 from tasks.vqa.datasets import EasyVqa, ScenesVqa, easy_vqa_question_type
 from tasks.vqa.task import AnswerHead, Vqa
 
@@ -100,7 +100,9 @@ def test_the_same_load_has_the_same_fingerprint_and_no_seed_changes_it(dataset):
     other = vqa(dataset, train_rows=50).load(limit=41)
     assert first.provenance == second.provenance
     assert first.provenance.fingerprint != other.provenance.fingerprint
-    np.testing.assert_array_equal(first.units["image"].array, second.units["image"].array)
+    rows = np.arange(len(first.units["image"]))
+    images = [data.units["image"].take(rows) for data in (first, second)]
+    np.testing.assert_array_equal(*images)
 
 
 def test_a_smaller_limit_keeps_a_part_of_a_larger_one(scenes):
@@ -211,6 +213,7 @@ def tiny(train: list[tuple[str, str]], test: list[tuple[str, str]], like: TaskDa
             columns={
                 "question": [q for q, _ in pairs],
                 "answer": [a for _, a in pairs],
+                "answers": [(a,) for _, a in pairs],
                 "question_type": ["exist"] * len(pairs),
                 "image": [f"train/{i}" for i in range(len(pairs))],
             },
@@ -236,7 +239,7 @@ def test_equally_frequent_answers_are_told_apart_by_the_alphabet():
 
 
 def test_questions_of_unknown_words_get_the_majority_answer():
-    asked = question_only_answers(["a b", "a b", "c d"], ["red", "red", "blue"], ["x y z"])
+    asked = answers_by_words(["a b", "a b", "c d"], ["red", "red", "blue"], ["x y z"])
     assert asked == ["red"]
 
 
@@ -273,6 +276,18 @@ def test_the_head_reads_the_joint_stream():
     assert task.reads(backbone(IMAGE, TEXT, JOINT)) == ("joint",)
     assert output.shape == (5, 13)
     assert task.predict(output).tolist() == output.argmax(1).tolist()
+
+
+def test_of_equal_logits_the_first_answer_is_ranked_and_predicted_first():
+    task = vqa()
+    logits = torch.zeros(2, 13, dtype=torch.bfloat16)
+    logits[0, [7, 4]] = 3.0
+    logits[1, 12] = 1.0
+    ranked = task.ranked(logits, 4)
+    best = [[task.answers.index(one.answer) for one in answers] for answers in ranked]
+    assert best == [[4, 7, 0, 1], [12, 0, 1, 2]]
+    assert [ids[0] for ids in best] == task.predict(logits).tolist()
+    assert ranked[1][0].probability == pytest.approx(np.e / (np.e + 12))
 
 
 def test_the_head_has_the_published_size():

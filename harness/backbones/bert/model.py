@@ -37,6 +37,7 @@ class Bert(TextBackbone):
 
     config: BertBackboneConfig
     config_class = BertBackboneConfig
+    reads_segments = True
 
     def __init__(self, config: BertBackboneConfig) -> None:
         super().__init__()
@@ -66,10 +67,9 @@ class Bert(TextBackbone):
         prompt: Tensor | None = None,
         cache: Any = None,  # noqa: ARG002 - it writes no text
     ) -> StreamState:
-        """Encode ``input_ids`` and ``attention_mask``, long [B, N]."""
-        hidden, mask, content = prepend(
-            prompt, self.embeddings(inputs["input_ids"]), inputs["attention_mask"].bool()
-        )
+        """Encode ``input_ids``, ``attention_mask`` and, of pairs, ``token_type_ids`` [B, N]."""
+        embedded = self.embeddings(inputs["input_ids"], inputs.get("token_type_ids"))
+        hidden, mask, content = prepend(prompt, embedded, inputs["attention_mask"].bool())
         bias = attention_bias(mask, hidden.dtype)
         kept = [hidden] if taps else []
         for block in self.encoder.layer:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import BertConfig, BertModel
@@ -23,6 +24,7 @@ from harness.backbones.base import (
     StreamSpec,
     StreamState,
     Tap,
+    Text,
 )
 from harness.backbones.constants import keep_constants_as_buffers
 from harness.backbones.parts import (
@@ -37,7 +39,7 @@ from harness.backbones.parts import (
 )
 from harness.backbones.scenes_vl import ScenesVLConfig
 from harness.backbones.scenes_vl.checkpoint import TOKENIZER_FILE, WEIGHTS_FOLDER, read_weights
-from harness.backbones.scenes_vl.text import encode_texts, load_tokenizer
+from harness.backbones.scenes_vl.text import encode_texts, load_tokenizer, whole_rows
 from harness.registry import Config
 
 IMAGE_SIZE = 64
@@ -255,6 +257,12 @@ class ScenesVL(Backbone):
         """Returns the functions from images and texts to inputs; see `Backbone.processors`."""
         return {"image": image_inputs, "text": self._process_texts}
 
+    def cuts(self, texts: Sequence[Text]) -> list[bool]:
+        """Returns which texts have more than `max_tokens` tokens; see `Backbone.cuts`."""
+        rows = whole_rows(self._tokenizer(), texts)
+        sizes = [1 + sum(len(part) + 1 for part in parts) for parts in rows]
+        return [size > self.config.max_tokens for size in sizes]
+
     def blocks(self, stream: str) -> Sequence[str]:
         """Returns the module names of a stream's blocks, in order."""
         prefix = {"image": "image.blocks", "text": "text.encoder.layer", "joint": "joint.layer"}
@@ -312,10 +320,12 @@ class ScenesVL(Backbone):
         start = self.image.cls_token.expand(tokens.shape[0], -1, -1)
         return torch.cat([start, tokens], dim=1) + self.image.pos_embed
 
-    def _process_texts(self, texts: Sequence[str]) -> Inputs:
+    def _process_texts(self, texts: Sequence[Text]) -> Inputs:
+        return encode_texts(self._tokenizer(), texts, self.config.max_tokens)
+
+    def _tokenizer(self) -> Tokenizer:
         folder = WEIGHTS_FOLDER if self.weights_path is None else self.weights_path.parent
-        tokenizer = load_tokenizer(folder / TOKENIZER_FILE)
-        return encode_texts(tokenizer, texts, self.config.max_tokens)
+        return load_tokenizer(folder / TOKENIZER_FILE)
 
 
 def _bert_config(config: ScenesVLConfig, layers: int) -> BertConfig:

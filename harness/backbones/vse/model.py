@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from harness.backbones.base import AttentionNames, Backbone, Inputs, StreamState
+from harness.backbones.base import AttentionNames, Backbone, Inputs, StreamState, Text
 from harness.backbones.bert.model import Bert
 from harness.backbones.timm_vision.model import TimmVision
 from harness.backbones.vse import VseConfig
@@ -104,6 +104,10 @@ class Vse(Backbone):
     def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
         """Return the functions from images and texts to inputs; see ``Backbone.processors``."""
         return {**self.image.processors(), **self.text.processors()}
+
+    def cuts(self, texts: Sequence[Text]) -> list[bool]:
+        """Return which texts the text tower cuts; see ``Backbone.cuts``."""
+        return self.text.cuts(texts)
 
     def stored(self, name: str) -> tuple[Path, str] | None:
         """Return where a tower keeps a parameter; see ``Backbone.stored``."""

@@ -1,4 +1,7 @@
-"""Predictors that read no image: what a model must beat to show that it can see."""
+"""Predictors that read no image, or no order of words: what a model must beat.
+
+``majority_answer`` reads nothing; ``answers_by_words`` counts words.
+"""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -15,18 +18,18 @@ def majority_answer(answers: Sequence[str]) -> str:
     return min(counts, key=lambda answer: (-counts[answer], answer))
 
 
-def question_only_answers(
+def answers_by_words(
     questions: Sequence[str], answers: Sequence[str], asked: Sequence[str]
 ) -> list[str]:
-    """Answer questions by their text alone.
+    """Answer questions, or label texts, by the words of the text alone.
 
-    A question that training asks often gets its most frequent answer there; any other question is
-    answered by multinomial naive Bayes over its words and pairs of neighbouring words.
+    A text that training has often gets its most frequent answer there; any other is answered by
+    multinomial naive Bayes over its words and pairs of neighbouring words.
 
     Args:
-        questions: the training questions.
+        questions: the training texts.
         answers: their answers.
-        asked: the questions to answer.
+        asked: the texts to answer.
 
     Returns:
         One answer for each of ``asked``.

@@ -1,0 +1,47 @@
+"""GQA: compositional questions about an image, scored by what they ask and how."""
+
+from harness.cards import DatasetCard, TaskCard
+from tasks.vqa import VqaConfig
+
+STRUCTURAL = ("query", "verify", "choose", "logical", "compare")
+SEMANTIC = ("obj", "attr", "cat", "rel", "global")
+
+CARD = TaskCard(
+    name="gqa",
+    summary="answer a compositional question about an image",
+    source="Hudson and Manning, GQA, CVPR 2019",
+    config=VqaConfig,
+    implementation="tasks.gqa.task:Gqa",
+    modalities=("image", "text"),
+    metrics={
+        "accuracy": "max",
+        "accuracy/open": "max",
+        "accuracy/binary": "max",
+        **{f"accuracy/structural/{kind}": "max" for kind in STRUCTURAL},
+        **{f"accuracy/semantic/{kind}": "max" for kind in SEMANTIC},
+        "consistency": "max",
+    },
+    primary="accuracy",
+    datasets=(
+        DatasetCard(
+            name="scenes-gqa",
+            summary="relations, comparisons and logic on the drawn scenes of an unseen domain",
+            source="bundled",
+            licence="Apache-2.0",
+            origin="drawn by tasks.scenes, domain shifted",
+        ),
+        DatasetCard(
+            name="gqa",
+            summary="1.1 M balanced questions on 113,000 photos; --data-dir",
+            source="folder",
+            licence="CC BY 4.0",
+            origin="Hudson and Manning, GQA, CVPR 2019",
+        ),
+    ),
+    recipes={
+        "quick": {"task.train_rows": 8000, "train.epochs": 2, "train.batch_size": 128},
+        "default": {"task.train_rows": 8000, "train.epochs": 4, "train.batch_size": 128},
+        "full": {"task.val_rows": None, "train.epochs": 4, "train.batch_size": 128},
+    },
+    backbone="scenes_vl",
+)

@@ -1,0 +1,91 @@
+"""Visual grounding: an image and a referring expression, the box of what it refers to."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from harness.cards import DatasetCard, TaskCard
+from harness.registry import Config
+
+
+class GroundingConfig(Config):
+    """Which expressions are used. Subsets are fixed: no run's seed changes them."""
+
+    train_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="At most this many training expressions, a fixed random subset; null: all.",
+    )
+    val_fraction: float = Field(
+        default=0.1,
+        gt=0.0,
+        lt=1.0,
+        description="Share of the training images set aside for validation, where the data have "
+        "no validation of their own.",
+    )
+    image_size: int = Field(
+        default=224, ge=8, description="Of a folder: side of the squares that photos become."
+    )
+    images_dir: Path | None = Field(
+        default=None,
+        description="Of a folder: where its images or their archives are, if not beside the rows.",
+    )
+
+
+_FOLDER = "expressions and boxes; --data-dir"
+
+CARD = TaskCard(
+    name="grounding",
+    summary="find the box of what an expression refers to",
+    source="Yu et al., Modeling Context in Referring Expressions, ECCV 2016",
+    config=GroundingConfig,
+    implementation="tasks.grounding.task:Grounding",
+    modalities=("image", "text"),
+    metrics={"accuracy@0.5": "max", "accuracy@0.5/giou": "max", "mean_iou": "max"},
+    primary="accuracy@0.5",
+    datasets=(
+        DatasetCard(
+            name="scenes-boxes",
+            summary="expressions for the objects of 2,000 drawn scenes, and of 400 more for test",
+            source="bundled",
+            licence="Apache-2.0",
+            origin="drawn by tasks.scenes, domain shifted",
+        ),
+        *(
+            DatasetCard(
+                name=name,
+                summary=_FOLDER,
+                source="folder",
+                licence="Apache-2.0; COCO photos by their owners",
+                origin=origin,
+            )
+            for name, origin in (
+                ("refcoco", "Yu et al., ECCV 2016"),
+                ("refcoco+", "Yu et al., ECCV 2016"),
+                ("refcocog", "Mao et al., CVPR 2016"),
+            )
+        ),
+        DatasetCard(
+            name="coco-boxes",
+            summary="expressions made by rule for boxes of COCO; --data-dir",
+            source="folder",
+            licence="CC BY 4.0; photos by their owners",
+            origin="after Lin et al., Microsoft COCO, ECCV 2014",
+            part=True,
+        ),
+        DatasetCard(
+            name="nlvr-objects",
+            summary="expressions made by rule for the drawn objects of NLVR; --data-dir",
+            source="folder",
+            licence="CC BY 4.0",
+            origin="after Suhr et al., NLVR, ACL 2017",
+            part=True,
+        ),
+    ),
+    recipes={
+        "quick": {"task.train_rows": 2000, "train.epochs": 3, "train.batch_size": 64},
+        "default": {"train.epochs": 8, "train.batch_size": 64},
+        "full": {"train.epochs": 20, "train.batch_size": 64},
+    },
+    backbone="scenes_vl",
+)

@@ -1,0 +1,1 @@
+"""What retrieval tasks share: pairs, head, loss and scores. No task of its own."""

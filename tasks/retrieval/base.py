@@ -1,0 +1,194 @@
+"""Retrieval between texts and images, or videos: data, head, loss and scores."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.backbones.base import Backbone
+from harness.cards import TaskCard
+from harness.errors import UserError
+from tasks.assemble import ImageSource, SplitRows, assemble, choose_rows
+from tasks.base import Split, Task, TaskData
+from tasks.folder import write_example
+from tasks.metrics import retrieval_scores
+from tasks.retrieval.cards import RANKS, RetrievalConfig
+from tasks.retrieval.head import PairHead
+from tasks.retrieval.loss import hinge, infonce
+from tasks.retrieval.pairs import Pairs, candidates, chance
+
+
+class PairSource(ImageSource, Protocol):
+    """Where pairs come from."""
+
+    @property
+    def frames(self) -> int:
+        """Images of a video; 1 for images."""
+
+    def pairs(self, part: str) -> Pairs:
+        """Return all pairs of a part."""
+
+
+class RetrievalTask(Task):
+    """Texts find their image or video, and these their texts, by embeddings.
+
+    Args:
+        config: which pairs are used, and how they are compared.
+        dataset: name of one of the card's datasets.
+        data_dir: folder of a dataset that is read from one, else None.
+        seed: unused; subsets and splits are fixed.
+
+    Attributes:
+        card: the task's card.
+        modality: ``image`` or ``video``.
+        folder_layout: what a folder holds, by file.
+        folder_example: the rows of a tiny folder.
+    """
+
+    config: RetrievalConfig
+    card: ClassVar[TaskCard]
+    modality: ClassVar[str]
+    folder_layout: ClassVar[Mapping[str, str]]
+    folder_example: ClassVar[Mapping[str, Sequence[Mapping[str, Any]]]]
+    embeds = True
+
+    def __init__(
+        self, config: RetrievalConfig, dataset: str, data_dir: Path | None, seed: int
+    ) -> None:
+        super().__init__(config, dataset, data_dir, seed)
+        self.dataset_card = next(card for card in self.card.datasets if card.name == dataset)
+        if data_dir is not None and self.dataset_card.source != "folder":
+            raise UserError(
+                f"--data-dir '{data_dir}': dataset '{dataset}' is read from no folder "
+                f"(source: {self.dataset_card.source}). Leave --data-dir out."
+            )
+        self.source = self.open()
+
+    @classmethod
+    def layout(cls, dataset: str) -> Mapping[str, str]:
+        """Return the files of a folder of pairs; see ``Task.layout``."""
+        return cls.folder_layout if cls._is_folder(dataset) else super().layout(dataset)
+
+    @classmethod
+    def write_example(cls, dataset: str, folder: Path) -> None:
+        """Write a tiny folder of pairs; see ``Task.write_example``."""
+        if not cls._is_folder(dataset):
+            super().write_example(dataset, folder)
+        write_example(folder, cls.folder_example)
+
+    @classmethod
+    def _is_folder(cls, dataset: str) -> bool:
+        return any(c.name == dataset and c.source == "folder" for c in cls.card.datasets)
+
+    @abstractmethod
+    def open(self) -> PairSource:
+        """Return the source of the dataset.
+
+        Raises:
+            UserError: data are missing or damaged.
+        """
+
+    def load(self, limit: int | None = None) -> TaskData:
+        """Read the pairs, carve validation out where there is none, name the images."""
+        pairs = choose_rows(
+            self.source,
+            self.source.pairs,
+            val_fraction=self.config.val_fraction,
+            train_rows=self.config.train_rows,
+            limit=limit,
+        )
+        rows = {name: SplitRows(images=p.images, texts=p.texts) for name, p in pairs.items()}
+        frames = self.source.frames
+        data = assemble(self.dataset_card, self.source, rows, column=self.modality, frames=frames)
+        return replace(data, splits={n: _with_first(s, frames) for n, s in data.splits.items()})
+
+    def reads(self, backbone: Backbone) -> tuple[str, ...]:
+        """Return the image stream and the text stream.
+
+        Raises:
+            UserError: a stream of the two is missing, or reads the other one.
+        """
+        found = []
+        for modality in ("image", "text"):
+            for spec in backbone.specs:
+                if spec.sources or spec.modality != modality:
+                    continue
+                found.append(spec.name)
+                break
+            else:
+                raise UserError(
+                    f"Task '{self.card.name}' needs a backbone with a stream of its own for "
+                    f"{modality}s; {type(backbone).__name__} has "
+                    f"{', '.join(spec.name for spec in backbone.specs)}."
+                )
+        return tuple(found)
+
+    def build_head(self, backbone: Backbone, embedded: Sequence[str] = ()) -> nn.Module:
+        """Return the head that embeds both streams."""
+        return PairHead(
+            backbone,
+            self.reads(backbone),
+            self.config.width,
+            embedded,
+            scaled=self.config.loss == "infonce",
+        )
+
+    def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of the batch's pairs.
+
+        Args:
+            output: [B, 2, E].
+            targets: ``first``, int64 [B], the image or video of each row.
+        """
+        if self.config.loss == "infonce":
+            return infonce(output, targets["first"])
+        return hinge(output, targets["first"], self.config.margin)
+
+    def predict(self, output: Tensor) -> Tensor:
+        """Return the embeddings [B, 2, E], of length 1."""
+        return F.normalize(output.float(), dim=2)
+
+    def metrics(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
+        """Return Rsum, recalls and ranks among all images or videos and texts of the split.
+
+        Args:
+            predictions: float32 [rows, 2, E].
+            split: the pairs.
+        """
+        rows, places = candidates(split)
+        return retrieval_scores(
+            predictions[rows, 0], predictions[:, 1], places, modality=self.modality
+        )
+
+    def baselines(self, data: TaskData) -> dict[str, float]:
+        """Return the Rsum of a random order."""
+        return {"chance": chance(data.splits["test"], RANKS)}
+
+    def describe(self, predictions: np.ndarray, split: Split) -> list[dict[str, Any]]:
+        """Return one row a text: where it belongs, what it found first, and its own one's rank."""
+        rows, places = candidates(split)
+        names = split.columns[self.modality]
+        described = []
+        for row, place in enumerate(places):
+            scores = predictions[rows, 0] @ predictions[row, 1]  # [firsts]
+            described.append(
+                {
+                    "row": row,
+                    "text": split.columns["text"][row],
+                    self.modality: names[row],
+                    "prediction": names[rows[int(np.argmax(scores))]],
+                    "rank": int(np.sum(scores >= scores[place])),
+                }
+            )
+        return described
+
+
+def _with_first(split: Split, frames: int) -> Split:
+    """Return a split whose targets say which image or video a row belongs to."""
+    first = split.units["image"].reshape(len(split), frames)[:, 0] // frames
+    return replace(split, targets={"first": first})

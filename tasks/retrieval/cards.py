@@ -1,0 +1,56 @@
+"""What the cards of retrieval tasks share. Imports no torch."""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field
+
+from harness.cards import Direction
+from harness.registry import Config
+
+RANKS = (1, 5, 10)
+
+
+class RetrievalConfig(Config):
+    """Which pairs are used, and how they are compared. Subsets are fixed by no run's seed."""
+
+    train_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="At most this many training pairs, a fixed random subset; null: all.",
+    )
+    val_fraction: float = Field(
+        default=0.1,
+        gt=0.0,
+        lt=1.0,
+        description="Share of the training images set aside for validation, where the data have "
+        "no validation of their own.",
+    )
+    image_size: int = Field(
+        default=224, ge=8, description="Of a folder: side of the squares that photos become."
+    )
+    width: int = Field(
+        default=128, ge=1, description="Size of the embeddings where the backbone has no own."
+    )
+    loss: Literal["infonce", "hinge"] = Field(
+        default="infonce",
+        description="infonce: symmetric cross-entropy with a trained temperature; hinge: the "
+        "hardest negative of the batch within a margin, VSE++'s.",
+    )
+    margin: float = Field(default=0.2, gt=0.0, description="Of the hinge loss.")
+
+
+def metrics(first: str) -> Mapping[str, Direction]:
+    """Return the metrics of retrieval between texts and ``first`` (``image`` or ``video``)."""
+    found: dict[str, Direction] = {"rsum": "max"}
+    for direction in (f"{first}_to_text", f"text_to_{first}"):
+        found |= dict.fromkeys((f"recall@{k}/{direction}" for k in RANKS), "max")
+        found |= dict.fromkeys((f"{mean}_rank/{direction}" for mean in ("median", "mean")), "min")
+    return found
+
+
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "quick": {"task.train_rows": 2000, "train.epochs": 2, "train.batch_size": 128},
+    "default": {"train.epochs": 5, "train.batch_size": 128},
+    "full": {"train.epochs": 15, "train.batch_size": 128},
+}

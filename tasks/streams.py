@@ -1,0 +1,29 @@
+"""Which streams of a backbone a head reads."""
+
+from collections.abc import Sequence
+
+from harness.backbones.base import Backbone
+from harness.errors import UserError
+
+
+def last_streams(backbone: Backbone, task: str, modalities: Sequence[str]) -> tuple[str, ...]:
+    """Return the streams that no other reads: a joint one, or the towers of a dual encoder.
+
+    Args:
+        backbone: the model.
+        task: the task's name, for messages.
+        modalities: what they must read, directly or through their sources.
+
+    Raises:
+        UserError: they do not read all of it.
+    """
+    sources = {source for spec in backbone.specs for source in spec.sources}
+    last = tuple(spec.name for spec in backbone.specs if spec.name not in sources)
+    read = {spec.modality for spec in backbone.needed(last)}
+    missing = [modality for modality in modalities if modality not in read]
+    if missing:
+        raise UserError(
+            f"Task '{task}' needs a backbone that reads {' and '.join(modalities)}; "
+            f"{type(backbone).__name__} reads no {' and no '.join(missing)}."
+        )
+    return last

@@ -1,0 +1,1 @@
+"""What tasks on sentences share: tables, splits, head, loss and scores. No task of its own."""

@@ -1,0 +1,266 @@
+"""Classification, or rating, of sentences and sentence pairs."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.backbones.base import Backbone, StreamState, Text
+from harness.cards import TaskCard
+from harness.errors import UserError
+from tasks.base import Provenance, Split, States, Task, TaskData, Texts
+from tasks.blind import answers_by_words, majority_answer
+from tasks.metrics import text_scores
+from tasks.sources import Fingerprint
+from tasks.subsets import fixed_subset
+from tasks.text.cards import MINI, GlueConfig, SubsetConfig, Table
+from tasks.text.folder import TextFolder, folder_layout, write_example
+from tasks.text.rows import TextRows, make_splits
+
+
+class SentenceHead(nn.Module):
+    """A linear layer on the mean of a text's tokens, or on its salient token.
+
+    Args:
+        stream: the stream that it reads.
+        width: size D of its states.
+        outputs: number of classes, or 1 for a number.
+        mean: whether it reads the mean.
+    """
+
+    def __init__(self, stream: str, width: int, outputs: int, *, mean: bool) -> None:
+        super().__init__()
+        self.stream = stream
+        self.mean = mean
+        self.output = nn.Linear(width, outputs)
+
+    def forward(self, states: States) -> Tensor:
+        """Return the logits [B, C], or numbers [B, 1]."""
+        state = states[self.stream]
+        return self.output(mean_token(state) if self.mean else state.salient)
+
+
+def mean_token(state: StreamState) -> Tensor:
+    """Return the mean [B, D] of a state's real tokens."""
+    tokens = state.output[:, state.content]
+    if state.mask is None:
+        return tokens.mean(1)
+    real = state.mask[:, state.content, None].to(tokens.dtype)  # [B, N, 1]
+    return (tokens * real).sum(1) / real.sum(1)
+
+
+class TextTask(Task):
+    """One label, or one number, a sentence or a pair of sentences.
+
+    Args:
+        config: which rows are used.
+        dataset: name of one of the card's datasets.
+        data_dir: folder with the dataset's files.
+        seed: unused; subsets and splits are fixed.
+    """
+
+    config: SubsetConfig
+    card: ClassVar[TaskCard]
+    table: ClassVar[Table]
+
+    @abstractmethod
+    def read(self, fingerprint: Fingerprint) -> Mapping[str, TextRows]:
+        """Return the rows of every file of the table.
+
+        Args:
+            fingerprint: takes in everything that is read.
+
+        Raises:
+            UserError: data are missing or damaged.
+        """
+
+    def load(self, limit: int | None = None) -> TaskData:
+        """Read the rows and make the splits."""
+        fingerprint = Fingerprint()
+        files = self.read(fingerprint)
+        standard = isinstance(self.config, GlueConfig) and self.config.splits == "standard"
+        parts = make_splits(files, self.table, standard=standard)
+        wanted = {"train": self.config.train_rows, "val": self.config.val_rows, "test": None}
+        chosen = {
+            name: part.select(fixed_subset(name, len(part), (wanted[name], limit)))
+            for name, part in parts.items()
+        }
+        texts = sorted({text for part in chosen.values() for text in part.texts})
+        unit_of = {text: unit for unit, text in enumerate(texts)}
+        content = fingerprint.hexdigest()
+        for name, part in chosen.items():
+            fingerprint.add(f"{name}\t{','.join(part.ids)}".encode())
+        dataset = next(card for card in self.card.datasets if card.name == self.dataset)
+        return TaskData(
+            units={"text": Texts(texts)},
+            splits={name: self._split(part, unit_of) for name, part in chosen.items()},
+            provenance=Provenance(
+                name=self.dataset,
+                source=dataset.source,
+                revision=f"sha256:{content[:16]}",
+                licence=dataset.licence,
+                rows={name: len(part) for name, part in chosen.items()},
+                fingerprint=fingerprint.hexdigest(),
+            ),
+        )
+
+    def _split(self, part: TextRows, unit_of: Mapping[Text, int]) -> Split:
+        numbers = part.labels / self.table.highest
+        label = part.labels.astype(np.int64) if self.table.labels else numbers.astype(np.float32)
+        return Split(
+            units={"text": np.asarray([unit_of[text] for text in part.texts], dtype=np.int64)},
+            targets={"label": label},
+            columns={"id": part.ids, "text": part.texts},
+        )
+
+    def reads(self, backbone: Backbone) -> tuple[str, ...]:
+        """Return the first stream that reads texts alone.
+
+        Raises:
+            UserError: there is none.
+        """
+        for spec in backbone.specs:
+            if spec.modality == "text" and not spec.sources:
+                return (spec.name,)
+        raise UserError(
+            f"Task '{self.card.name}' needs a backbone with a stream of texts; "
+            f"{type(backbone).__name__} has {', '.join(spec.name for spec in backbone.specs)}."
+        )
+
+    def build_head(
+        self,
+        backbone: Backbone,
+        embedded: Sequence[str] = (),  # noqa: ARG002 - it compares none
+    ) -> nn.Module:
+        """Return a linear layer on the mean of the tokens, or on the salient one."""
+        (stream,) = self.reads(backbone)
+        return SentenceHead(
+            stream,
+            backbone.spec(stream).width,
+            len(self.table.labels) or 1,
+            mean=self.config.pooling == "mean",
+        )
+
+    def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
+        """Return the cross-entropy over the labels, or the squared error of numbers in [0, 1].
+
+        Args:
+            output: [B, C] logits, or [B, 1] numbers.
+            targets: ``label``, int64 [B] or float32 [B].
+        """
+        if self.table.labels:
+            return F.cross_entropy(output.float(), targets["label"])
+        return F.mse_loss(output.float()[:, 0], targets["label"])
+
+    def predict(self, output: Tensor) -> Tensor:
+        """Return the ids [B] of the most probable labels, or the numbers [B]."""
+        return output.argmax(dim=-1) if self.table.labels else output.float()[:, 0]
+
+    def metrics(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
+        """Return the task's metrics.
+
+        Args:
+            predictions: int64 or float32 [rows].
+            split: the rows that were predicted.
+        """
+        return self._scores(predictions, split.targets["label"])
+
+    def _scores(self, predictions: np.ndarray, expected: np.ndarray) -> dict[str, float]:
+        return text_scores(self.table.metrics, predictions, expected)
+
+    def baselines(self, data: TaskData) -> dict[str, float]:
+        """Return the primary metric on test of predictors without any pretraining.
+
+        ``majority`` always says the most frequent label, or the mean. ``bag_of_words`` is naive
+        Bayes over words and pairs of neighbouring words; ``word_overlap`` rates a pair by the
+        share of its words that both texts have.
+        """
+        train, test = data.splits["train"], data.splits["test"]
+        known, asked = train.targets["label"], test.targets["label"]
+        if not self.table.labels:
+            overlap = np.asarray([word_overlap(text) for text in test.columns["text"]])
+            guesses = {"majority": np.full(len(asked), known.mean()), "word_overlap": overlap}
+        else:
+            labels = [str(label) for label in known]
+            words = [_one_string(text) for text in train.columns["text"]]
+            by_words = answers_by_words(
+                words, labels, [_one_string(text) for text in test.columns["text"]]
+            )
+            guesses = {
+                "majority": np.full(len(asked), int(majority_answer(labels))),
+                "bag_of_words": np.asarray([int(label) for label in by_words]),
+            }
+        return {
+            name: self._scores(guess, asked)[self.card.primary] for name, guess in guesses.items()
+        }
+
+    def describe(self, predictions: np.ndarray, split: Split) -> list[dict[str, Any]]:
+        """Return one row a text: what it says, its label and the predicted one."""
+        return [
+            {
+                "row": row,
+                "id": split.columns["id"][row],
+                "text": split.columns["text"][row],
+                "label": self._named(split.targets["label"][row]),
+                "prediction": self._named(prediction),
+            }
+            for row, prediction in enumerate(predictions)
+        ]
+
+    def _named(self, value: Any) -> str | float:
+        if self.table.labels:
+            return self.table.labels[int(value)]
+        return round(float(value) * self.table.highest, 4)
+
+
+class FolderTextTask(TextTask):
+    """A task whose rows lie in tab-separated files.
+
+    Attributes:
+        title: name of the folder that may hold them.
+    """
+
+    title: ClassVar[str]
+
+    def __init__(
+        self, config: SubsetConfig, dataset: str, data_dir: Path | None, seed: int
+    ) -> None:
+        super().__init__(config, dataset, data_dir, seed)
+        self.source = TextFolder(dataset, self.title, self.table, data_dir)
+
+    @classmethod
+    def layout(cls, dataset: str) -> Mapping[str, str]:
+        """Return the files of the folder; see ``Task.layout``."""
+        return folder_layout(cls.table, whole=not dataset.endswith(MINI))
+
+    @classmethod
+    def write_example(cls, dataset: str, folder: Path) -> None:
+        """Write a tiny folder; it is a part of a dataset, ``NAME-mini``."""
+        if not dataset.endswith(MINI):
+            raise UserError(
+                f"Dataset '{dataset}' is whole or is another one: an example of its files is of "
+                f"'{dataset}{MINI}'."
+            )
+        write_example(cls.table, folder)
+
+    def read(self, fingerprint: Fingerprint) -> Mapping[str, TextRows]:
+        """Return the rows of every file; see ``TextTask.read``."""
+        return self.source.read(fingerprint)
+
+
+def word_overlap(text: Text) -> float:
+    """Return the share of a pair's distinct words that both texts have."""
+    first, second = (set(part.lower().split()) for part in _parts(text))
+    return len(first & second) / len(first | second)
+
+
+def _parts(text: Text) -> Sequence[str]:
+    return (text, text) if isinstance(text, str) else text
+
+
+def _one_string(text: Text) -> str:
+    return text if isinstance(text, str) else " <and> ".join(text)
