@@ -110,7 +110,7 @@ class Contest:
         order = torch.randperm(len(self.examples.split(SPLIT)))
         for rows in order.split(train.batch_size)[: self.steps]:
             states = {
-                spec.name: entry.state(index[rows], spec, method, self.examples.device)
+                spec.name: entry.state(index[rows], spec, method, self.examples.device, trim=False)
                 for spec, entry, index in self.bound
             }
             with self.precision():

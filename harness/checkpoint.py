@@ -69,10 +69,15 @@ def trained_tensors(model: nn.Module) -> Tensors:
 
 
 def load_trained(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy ``tensors`` into the trainable parameters of the same names."""
+    """Copy ``tensors`` into the trainable parameters of the same names.
+
+    Raises:
+        UserError: names or shapes are others.
+    """
     parameters = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    if set(parameters) != set(tensors):
-        odd = sorted(set(parameters) ^ set(tensors))[:3]
+    here, there = ({(n, t.shape) for n, t in held.items()} for held in (parameters, tensors))
+    if here != there:
+        odd = sorted({name for name, _ in here ^ there})[:3]
         raise UserError(f"The saved parameters do not fit this model; they differ in {odd}.")
     with torch.no_grad():
         for name, parameter in parameters.items():

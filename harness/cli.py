@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from harness.commands import look, noise, run, tools
+from harness.commands import data, look, noise, predict, run, tools
 from harness.commands.common import fail
 from harness.errors import RunError, UserError
 
@@ -25,9 +25,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("predict", epilog=predict.EXAMPLES)(predict.predict)
 app.command("report", epilog=look.REPORT_EXAMPLES)(look.report)
 app.command("list", epilog=look.LIST_EXAMPLES)(look.list_entries)
 app.command("show", epilog=look.SHOW_EXAMPLES)(look.show)
+app.add_typer(data.app, name="data", help=data.HELP, epilog=data.DATA_EXAMPLES)
+app.command("docs", epilog=look.DOCS_EXAMPLES)(look.docs)
 app.command("pretrain", epilog=tools.PRETRAIN_EXAMPLES)(tools.pretrain)
 app.command("sync", epilog=tools.SYNC_EXAMPLES)(tools.sync)
 app.command("noise", epilog=noise.NOISE_EXAMPLES)(noise.noise)

@@ -26,6 +26,7 @@ from harness.cards import (
 )
 from harness.compatibility import (
     incompatibilities,
+    missing_method_package,
     missing_packages,
     nothing_to_recompute,
     unquantizable,
@@ -162,14 +163,17 @@ def resolve(request: RunRequest) -> RunConfig:
     backbone = _choose(BACKBONES, wanted, problems) if wanted else None
     dataset = _pick_dataset(task, request, problems)
     recipe = _pick_recipe(task, request, problems)
-    values = _layer(request, method, task, backbone, recipe, problems)
+    recipe_values = task.card.recipe(recipe, dataset) if task and recipe and dataset else {}
+    values = _layer(request, method, recipe_values, backbone, problems)
     quantize = _taken(values["backbone"], QuantizeConfig)
     sections: dict[str, Any] = {
         "quantize": validate("backbone", QuantizeConfig, quantize, problems)
     }
     for section, config in _section_classes(method, task, backbone):
         sections[section] = validate(section, config, values[section], problems)
+    problems += _other_variants(method, sections.get("method"))
     problems += incompatibilities(method, task, backbone)
+    problems += missing_method_package(method)
     problems += unquantizable(method, sections.get("method"), sections["quantize"])
     if sections["train"] is not None:
         problems += nothing_to_recompute(method, sections["train"].grad_checkpoint)
@@ -204,10 +208,23 @@ def _taken(values: dict[str, Any], config: type[Config]) -> dict[str, Any]:
     return {name: values.pop(name) for name in config.model_fields if name in values}
 
 
+def _other_variants(choice: Choice[Any] | None, config: Config | None) -> Iterator[str]:
+    """Yield what to write where the values amount to another preset than the one that was named."""
+    if choice is None or config is None or config.variant is None:
+        return
+    named = choice.preset or choice.card.config().variant
+    if config.variant != named:
+        right = Choice(choice.card, config.variant).label
+        yield (
+            f"'{choice.label}' with these settings is '{right}'; write '{right}', so that all "
+            f"that belongs to the name comes with it."
+        )
+
+
 def _component(choice: Choice[Any], config: Config) -> Component:
     return Component(
         name=choice.card.name,
-        preset=choice.preset,
+        preset=config.variant or choice.preset,
         revision=choice.card.revision,
         config=config,
     )
@@ -257,9 +274,8 @@ def _pick_recipe(
 def _layer(
     request: RunRequest,
     method: Choice[MethodCard] | None,
-    task: Choice[TaskCard] | None,
+    recipe: Mapping[str, Any],
     backbone: Choice[BackboneCard] | None,
-    recipe: str | None,
     problems: list[str],
 ) -> Values:
     """Lay the sources of values over each other, the strongest last."""
@@ -267,8 +283,7 @@ def _layer(
     if method:
         values["train"].update(method.card.train)
         values["method"].update(method_values(method, backbone, problems))
-    if task and recipe:
-        _apply(values, task.card.recipes[recipe].items(), problems)
+    _apply(values, recipe.items(), problems)
     if backbone:
         values["backbone"].update(backbone.values)
     if method:
@@ -382,6 +397,14 @@ def _scalar_problems(request: RunRequest) -> Iterator[str]:
         yield f"--seed {request.seed}: a seed is 0 or more."
     if request.limit is not None and request.limit < 1:
         yield f"--limit {request.limit}: at least 1 row."
-    kind, _, index = request.device.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and not index.isdigit()):
-        yield f"--device '{request.device}': write auto, cpu, cuda or cuda:INDEX."
+    problem = device_problem(request.device)
+    if problem:
+        yield problem
+
+
+def device_problem(text: str) -> str | None:
+    """Return one sentence where ``text`` is the name of no device, else None."""
+    kind, _, index = text.partition(":")
+    if kind in ("auto", "cpu", "cuda") and (not index or index.isdigit()):
+        return None
+    return f"--device '{text}': write auto, cpu, cuda or cuda:INDEX."

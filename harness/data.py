@@ -9,22 +9,22 @@ from torch import Tensor
 
 from harness.backbones.base import Backbone, Inputs
 from methods.base import Batch
-from tasks.base import Split, TaskData, to_tensors
+from tasks.base import Split, SplitData, to_tensors
 
 
 class Examples:
-    """All splits of a dataset as a backbone reads them.
+    """Splits as a backbone reads them.
 
-    Strings are tokenised once, so every batch is padded to the dataset's longest; images are
-    converted batch by batch.
+    Strings are tokenised once; a batch is padded to its own longest text, or to the dataset's
+    where the largest batch is wanted. Images are converted batch by batch.
 
     Args:
-        data: the dataset.
+        data: the splits.
         backbone: gives the processors.
         device: where batches go.
     """
 
-    def __init__(self, data: TaskData, backbone: Backbone, device: torch.device) -> None:
+    def __init__(self, data: SplitData, backbone: Backbone, device: torch.device) -> None:
         self.data = data
         self.device = device
         self.processors = backbone.processors()
@@ -33,15 +33,30 @@ class Examples:
             table = data.units["text"]
             self._texts["text"] = self.processors["text"](table.take(np.arange(len(table))))
 
+    def cut_texts(self, backbone: Backbone) -> int:
+        """Return how many distinct texts are longer than ``backbone`` reads."""
+        table = self.data.units.get("text")
+        return sum(backbone.cuts(table.take(np.arange(len(table))))) if table else 0
+
     def split(self, name: str) -> Split:
         """Return the rows of split ``name``."""
         return self.data.splits[name]
 
-    def unit_inputs(self, modality: str, units: np.ndarray) -> dict[str, Tensor]:
-        """Return the inputs of one modality for the given units (int64 positions)."""
+    def unit_inputs(
+        self, modality: str, units: np.ndarray, *, longest: bool = False
+    ) -> dict[str, Tensor]:
+        """Return the inputs of one modality for the given units (int64 positions).
+
+        Args:
+            modality: its name.
+            units: positions.
+            longest: whether texts are padded to the dataset's longest.
+        """
         if modality in self._texts:
             index = torch.from_numpy(units)
             inputs: Inputs = {k: v[index] for k, v in self._texts[modality].items()}
+            if not longest:
+                inputs = trimmed(inputs)
         else:
             inputs = self.processors[modality](self.data.units[modality].take(units))
         return {name: move(value, self.device) for name, value in inputs.items()}
@@ -51,13 +66,36 @@ class Examples:
         tensors = to_tensors(self.split(split).targets, rows)
         return {name: move(value, self.device) for name, value in tensors.items()}
 
-    def batch(self, split: str, rows: np.ndarray, *, inputs: bool = True) -> Batch:
-        """Return ``rows`` of a split; without ``inputs`` only their targets."""
+    def batch(
+        self, split: str, rows: np.ndarray, *, inputs: bool = True, longest: bool = False
+    ) -> Batch:
+        """Return ``rows`` of a split.
+
+        Args:
+            split: its name.
+            rows: int64 positions.
+            inputs: whether the inputs are wanted, or the targets alone.
+            longest: whether texts are padded to the dataset's longest.
+        """
         merged: dict[str, Tensor] = {}
         if inputs:
             for modality, units in self.split(split).units.items():
-                merged.update(self.unit_inputs(modality, units[rows]))
+                found = self.unit_inputs(modality, units[rows].reshape(-1), longest=longest)
+                merged.update(found)
         return Batch(merged, self.targets(split, rows), torch.from_numpy(rows))
+
+
+def trimmed(inputs: Inputs) -> Inputs:
+    """Return texts without the columns that are padding in every row.
+
+    Args:
+        inputs: ``attention_mask`` long [n, N], True first, and others of that shape.
+    """
+    mask = inputs.get("attention_mask")
+    if mask is None:
+        return inputs
+    width = int(mask.sum(1).max())
+    return {k: v[:, :width] if v.shape == mask.shape else v for k, v in inputs.items()}
 
 
 def move(tensor: Tensor, device: torch.device) -> Tensor:
@@ -102,4 +140,4 @@ def sequential(rows: int, batch_size: int) -> Iterator[np.ndarray]:
 
 def used_units(splits: Mapping[str, Split], modality: str) -> np.ndarray:
     """Return the sorted distinct units of a modality that any split reads."""
-    return np.unique(np.concatenate([s.units[modality] for s in splits.values()]))
+    return np.unique(np.concatenate([s.units[modality].reshape(-1) for s in splits.values()]))

@@ -44,10 +44,32 @@ class Entry:
     layout: Mapping[str, Any]
 
     def state(
-        self, index: Tensor, spec: StreamSpec, method: SideMethod, device: torch.device
+        self,
+        index: Tensor,
+        spec: StreamSpec,
+        method: SideMethod,
+        device: torch.device,
+        *,
+        trim: bool,
     ) -> StreamState:
-        """Return the state of the units at ``index`` ([B] long) on ``device``."""
-        parts = {name: move(tensor[index], device) for name, tensor in self.tensors.items()}
+        """Return the state of the units at ``index`` ([B] long) on ``device``.
+
+        Args:
+            index: positions.
+            spec: the stream.
+            method: whose backbone it is.
+            device: where the state goes.
+            trim: whether tokens that are padding in every row are left out.
+        """
+        tensors = self.tensors
+        if trim and "mask" in tensors:
+            tokens = tensors["mask"].shape[1]
+            width = int(tensors["mask"][index].sum(1).max())
+            tensors = {
+                name: tensor[:, :width] if tensor.shape[1] == tokens else tensor
+                for name, tensor in tensors.items()
+            }
+        parts = {name: move(tensor[index], device) for name, tensor in tensors.items()}
         mask = parts.get("mask")
         taps = tuple(
             Tap(parts[f"tap{i}"], t["layout"], mask, _pair(t["grid"]), t["stride"])
@@ -116,13 +138,18 @@ class FeatureStore:
 
     def _stored(self, spec: StreamSpec, split: str, rows: np.ndarray) -> StreamState:
         index = torch.from_numpy(self.positions(spec, split, rows))
-        return self.entry(spec, split).state(index, spec, self.method, self.examples.device)
+        # A later stream was stored with all of its sources' tokens, padding in between included.
+        alone = not any(spec.name in other.sources for other in self.method.specs)
+        trim = alone and _by_unit(spec)
+        return self.entry(spec, split).state(
+            index, spec, self.method, self.examples.device, trim=trim
+        )
 
     def fits(self) -> bool:
         """Return whether one full set of entries stays within ``max_bytes``; sets ``reason``."""
         needed = 0
         for spec in self.method.specs:
-            sample, _ = _take_apart(self._encode(spec, "train", np.arange(1)))
+            sample, _ = _take_apart(self._encode(spec, "train", np.arange(1), longest=True))
             size = sum(tensor.nbytes for tensor in sample.values())
             needed += size * sum(self._count(spec, s) for s in self._scopes(spec))
         if needed > self.max_bytes:
@@ -144,7 +171,8 @@ class FeatureStore:
         if not _by_unit(spec):
             return rows
         modality = str(spec.modality)
-        return self._unit_positions[modality][self.examples.split(split).units[modality][rows]]
+        units = self.examples.split(split).units[modality][rows]
+        return self._unit_positions[modality][units.reshape(-1)]
 
     def _state_now(self) -> str:
         return self.method.backbone.low_bit.state_hash() + self.method.backbone_state_hash()
@@ -190,10 +218,11 @@ class FeatureStore:
             for rows in sequential(count, CHUNK):
                 parts, layout = _take_apart(self._encode(spec, split, rows))
                 if not tensors:
-                    self._make_room(sum(p[0].nbytes for p in parts.values()) * count)
-                    tensors = {n: _create(work / n, count, p) for n, p in parts.items()}
+                    sample, _ = _take_apart(self._encode(spec, split, rows[:1], longest=True))
+                    self._make_room(sum(p[0].nbytes for p in sample.values()) * count)
+                    tensors = {n: _create(work / n, count, p) for n, p in sample.items()}
                 for name, part in parts.items():
-                    tensors[name][rows[0] : rows[-1] + 1] = part.cpu()
+                    _write(tensors[name][rows[0] : rows[-1] + 1], part)
             layout["tensors"] = {
                 name: {"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")}
                 for name, t in tensors.items()
@@ -222,19 +251,22 @@ class FeatureStore:
                 shutil.rmtree(path, ignore_errors=True)
                 total -= sizes[path]
 
-    def _encode(self, spec: StreamSpec, split: str, rows: np.ndarray) -> StreamState:
+    def _encode(
+        self, spec: StreamSpec, split: str, rows: np.ndarray, *, longest: bool = False
+    ) -> StreamState:
         """Run the frozen stream: on its ``rows`` of units, or on rows of a split."""
         inputs: dict[str, Tensor] = {}
         sources: States = {}
         modality = spec.modality
         if modality and _by_unit(spec):
-            inputs = self.examples.unit_inputs(modality, self._units[modality][rows])
+            units = self._units[modality][rows]
+            inputs = self.examples.unit_inputs(modality, units, longest=longest)
         else:
             for name in spec.sources:
                 sources[name] = self._stored(self.method.backbone.spec(name), split, rows)
             if modality:
                 units = self.examples.split(split).units[modality][rows]
-                inputs = self.examples.unit_inputs(modality, units)
+                inputs = self.examples.unit_inputs(modality, units, longest=longest)
         with torch.no_grad(), self.autocast():
             return self.method.encode(spec.name, inputs, sources)
 
@@ -262,6 +294,15 @@ def _take_apart(state: StreamState) -> tuple[dict[str, Tensor], dict[str, Any]]:
         parts[f"tap{i}"] = tap.value
     taps = [{"layout": t.layout, "grid": t.grid, "stride": t.stride} for t in state.taps]
     return parts, {"taps": taps}
+
+
+def _write(rows: Tensor, part: Tensor) -> None:
+    """Copy a part into stored rows, which may be padded to more tokens: with zeros."""
+    if rows.shape[1:] == part.shape[1:]:
+        rows.copy_(part)
+        return
+    rows.zero_()
+    rows[:, : part.shape[1]].copy_(part)
 
 
 def _create(path: Path, count: int, sample: Tensor) -> Tensor:

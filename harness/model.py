@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from harness.backbones.base import Backbone, Inputs
 from harness.cards import BACKBONES, LOW_BIT, METHODS, TASKS
 from harness.checkpoint import Tensors, load_trained, prefixed, trained_tensors, unprefixed
-from harness.config import RunConfig
+from harness.config import RunConfig, device_problem
 from harness.errors import UserError
 from harness.recompute import recompute_blocks
 from harness.record import Params
@@ -101,7 +101,7 @@ class Built:
         parts = {name: count(part) for name, part in method.parts().items()}
         parts["head"] = count(p for p in head.parameters() if p.requires_grad)
         trainable = count(p for p in self.model.parameters() if p.requires_grad)
-        own = {id(p) for p in method.backbone.parameters()}
+        own = {id(p) for p in method.backbone.parameters()} - {id(p) for p in method.inserted()}
         added = count(p for p in self.model.parameters() if id(p) not in own)
         return Params(
             trainable=trainable,
@@ -135,13 +135,15 @@ def build_model(config: RunConfig, task: Task, device: torch.device) -> Built:
     )
     size = count(backbone.parameters())
     weights_hash = backbone.weights_hash
-    head = task.build_head(backbone).to(device)
+    head = None if task.embeds else task.build_head(backbone)
     if choice.quantize.quantize != "none":
         backbone.low_bit = import_attribute(LOW_BIT)(backbone, choice.quantize)
     method = METHODS.load(config.method.name)(
         config.method.config, backbone, task.reads(backbone)
     ).to(device)
-    if method.embedded:
+    if head is None:
+        head = task.build_head(backbone, method.embedded)
+    elif method.embedded:
         raise UserError(
             f"method.output: method '{config.method.name}' brings {', '.join(method.embedded)} to "
             f"the width of an embedding, but task '{config.task.name}' compares none; "
@@ -149,15 +151,18 @@ def build_model(config: RunConfig, task: Task, device: torch.device) -> Built:
         )
     if config.train.grad_checkpoint:
         recompute_blocks(backbone)
-    return Built(AdaptedModel(method, head), size, weights_hash)
+    return Built(AdaptedModel(method, head.to(device)), size, weights_hash)
 
 
 def pick_device(text: str) -> torch.device:
     """Return the device of ``auto``, ``cpu``, ``cuda`` or ``cuda:INDEX``.
 
     Raises:
-        UserError: the device does not exist on this machine.
+        UserError: this is no name of a device, or it does not exist on this machine.
     """
+    problem = device_problem(text)
+    if problem:
+        raise UserError(problem)
     if text == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(text)

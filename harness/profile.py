@@ -29,7 +29,10 @@ LATENCY_REPEATS = 5
 def step_program(
     config: RunConfig, task: Task, model: AdaptedModel, examples: Examples
 ) -> StepProgram:
-    """Describe one training step of the whole model, backbone included, without stored features."""
+    """Describe one training step of the whole model, backbone included, without stored features.
+
+    Its texts are padded to the dataset's longest: no step needs more.
+    """
     train = config.train
     rows = np.arange(min(len(examples.split("train")), train.batch_size // train.grad_accum))
 
@@ -45,7 +48,7 @@ def step_program(
     return StepProgram(
         model=model,
         regions=model.regions(),
-        make_batch=lambda: examples.batch("train", rows),
+        make_batch=lambda: examples.batch("train", rows, longest=True),
         forward=forward,
         inference=inference,
         make_optimizer=lambda m: make_optimizer(m, train),  # type: ignore[arg-type]

@@ -23,7 +23,14 @@ from harness.outcome import Outcome, provenance, run_key
 from harness.precision import autocast, settle_precision
 from harness.profile import inference_latency, measure_memory
 from harness.progress import Progress, make_progress
-from harness.record import Record, RecordStore, Status, file_artifact, write_atomic
+from harness.record import (
+    Record,
+    RecordStore,
+    Status,
+    check_writable,
+    file_artifact,
+    write_atomic,
+)
 from harness.tracking import TrackingWorker, run_files
 from methods.base import SideMethod
 from reports.figures import learning_curve, memory_timeline
@@ -132,6 +139,11 @@ def _prepare(
     assert built is not None
     model = built.model
     examples = Examples(data, model.method.backbone, device)
+    if cut := examples.cut_texts(model.method.backbone):
+        progress.message(
+            f"{cut} of {len(data.units['text'])} texts are longer than the backbone reads; "
+            f"they are cut."
+        )
     if config.memory.profile:
         progress.phase("memory")
         current.report = measure_memory(config, task, model, examples)
@@ -218,7 +230,11 @@ def _finish(current: Outcome, task: Task, folder: Path, output: Path, progress: 
     lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)
     files = {"predictions": write_atomic(folder / "predictions.jsonl", lines.encode())}
     files["adaptation"] = save_adaptation(
-        folder / "adaptation", current.config, built.weights_hash, trainer.state.best_tensors
+        folder / "adaptation",
+        current.config,
+        built.weights_hash,
+        task.state(),
+        trainer.state.best_tensors,
     )
     if current.report:
         content = json.dumps(current.report.timeline_json()).encode()
@@ -245,24 +261,6 @@ def _store(store: RecordStore, record: Record) -> Path | None:
             raise
         print(f"The record could not be written either: {error}", file=sys.stderr)
         return None
-
-
-def check_writable(output: Path) -> None:
-    """Make the output folder and write into it.
-
-    Raises:
-        UserError: it cannot be made or written.
-    """
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        probe = output / ".writable"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(
-            f"--output {output}: cannot write there ({error.strerror}). "
-            f"Give a folder that you may write to."
-        ) from error
 
 
 def first_line(error: BaseException) -> str:

@@ -1,6 +1,18 @@
 """Workers share the machine's cores: one thread each, which sleeps instead of spinning."""
 
 import os
+import sys
+from collections.abc import Iterator
+
+import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Take back the threads that a run has set for its process."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)

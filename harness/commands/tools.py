@@ -57,7 +57,7 @@ def pretrain(
     settings = {"minutes": minutes, "steps": steps, "seed": seed, "threads": threads}
     train = pretraining_of(name)
     from harness.model import pick_device
-    from harness.run import check_writable
+    from harness.record import check_writable
 
     chosen = str(pick_device(device))
     check_writable(folder)

@@ -1,6 +1,7 @@
 """What every backbone must do, with random weights."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from types import MappingProxyType
 
 import pytest
@@ -245,6 +246,25 @@ class BackboneContract:
         self.encode(backbone, self.inputs(backbone))
         assert {name: shape[-1] for name, shape in shapes.items()} == widths
         assert all(len(shape) == 3 for shape in shapes.values())
+
+    def test_texts_that_are_cut_are_known(self) -> None:
+        """``cuts`` names the texts of which the processor leaves out the end."""
+        backbone = self.build()
+        if "text" not in self.card.modalities:
+            return
+        texts = ["no " * words for words in range(1, 200)]
+        cut = backbone.cuts(texts)
+        first = cut.index(True)
+        assert cut == [False] * first + [True] * (len(texts) - first)
+        read = [
+            backbone.processors()["text"]([text]).values() for text in texts[first - 2 : first + 2]
+        ]
+        same = [
+            all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(*pair, strict=True))
+            for pair in pairwise(read)
+        ]
+        assert same[0] is False
+        assert same[-1] is True
 
     def test_same_seed_same_weights(self) -> None:
         """Random weights are a function of the configuration, and name themselves."""

@@ -16,6 +16,7 @@ from harness.backbones.base import (
     StreamSpec,
     StreamState,
     Tap,
+    Text,
 )
 from harness.backbones.parts import prepend
 from harness.cards import BackboneCard
@@ -241,11 +242,15 @@ class TinyBackbone(Backbone):
             pixels = F.interpolate(pixels.movedim(-1, 1), size).movedim(1, -1)
         return {"pixels": pixels.contiguous()}
 
-    def _process_texts(self, texts: Sequence[str]) -> Inputs:
+    def _process_texts(self, texts: Sequence[Text]) -> Inputs:
         limit = self.config.max_tokens - 1
-        rows = [[CLS, *(b + BYTES for b in t.encode()[:limit])] for t in texts]
+        rows = [[CLS, *(b + BYTES for b in _one_text(t).encode()[:limit])] for t in texts]
         longest = max(len(row) for row in rows)
         return {"tokens": torch.tensor([row + [PAD] * (longest - len(row)) for row in rows])}
+
+    def cuts(self, texts: Sequence[Text]) -> list[bool]:
+        """Return which texts have more bytes than there are positions behind [CLS]."""
+        return [len(_one_text(text).encode()) >= self.config.max_tokens for text in texts]
 
     def blocks(self, stream: str) -> Sequence[str]:
         """Return the module names of a stream's blocks."""
@@ -292,6 +297,11 @@ CARD = BackboneCard(
     provides=frozenset({"taps", "in_place", "late_block", "prompt"}),
 )
 """The card under which a test may register ``TinyBackbone``."""
+
+
+def _one_text(text: Text) -> str:
+    """Return a text, or the two of a pair on a line each."""
+    return text if isinstance(text, str) else "\n".join(text)
 
 
 def tiny_inputs(

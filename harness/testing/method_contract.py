@@ -175,12 +175,13 @@ class MethodContract:
             stored = method.side(method.frozen(inputs))["joint"].output
             assert torch.equal(stored, method(inputs)["joint"].output)
 
-    def test_memory_is_predicted_and_the_backbone_saves_nothing(self) -> None:
+    @pytest.mark.parametrize("stream", ["text", pytest.param("joint", marks=pytest.mark.slow)])
+    def test_memory_is_predicted_and_the_backbone_saves_nothing(self, stream: str) -> None:
         """Prediction equals the trace; a frozen backbone saves no activation.
 
         A late block, through which a side method sends its gradients, is exempt.
         """
-        report = measure(self.step_program())
+        report = measure(self.step_program(stream))
         assert report.predicted_train_peak_bytes == report.traced_train_peak_bytes
         assert 0 <= report.residual_bytes <= 64
         if not self.card.backbone_gradients and "late_block" not in self.card.requires:
@@ -198,9 +199,9 @@ class MethodContract:
         ]
         assert shapes[0] == shapes[1]
 
-    def step_program(self) -> StepProgram:
-        """Return one training step, for the memory tracker."""
-        model = ProbedModel(self.build())
+    def step_program(self, stream: str) -> StepProgram:
+        """Return one training step whose head reads ``stream``, for the memory tracker."""
+        model = ProbedModel(self.build(reads=(stream,)))
         method = model.method
         inputs = self.inputs()
         return StepProgram(

@@ -1,8 +1,27 @@
-"""Interrupting a run as a user does."""
+"""Runs that take seconds: a small bundled backbone, and an interruption as a user makes it."""
+
+from typing import Any
 
 import pytest
 
+from harness.config import RunRequest
 from harness.loop import Trainer
+from harness.testing.small import SMALL_BACKBONES
+
+
+def small_request(method: str, *overrides: str, task: str = "vqa", **fields: Any) -> RunRequest:
+    """Return a request for a run on few rows with ``scenes_vl`` made small, on one thread.
+
+    Args:
+        method: its name.
+        *overrides: ``section.field=value``, over the small ones.
+        task: the task's name.
+        **fields: of ``RunRequest``.
+    """
+    sizes = [f"backbone.{name}={value}" for name, value in SMALL_BACKBONES["scenes_vl"].items()]
+    train = ["train.threads=1", "train.batch_size=16", "train.eval_batch_size=32"]
+    values = {"weights": "random", "limit": 32, **fields}
+    return RunRequest(method=method, task=task, overrides=(*sizes, *train, *overrides), **values)
 
 
 def interrupt_at(monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import math
+import tempfile
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +13,10 @@ from torch import Tensor
 
 from harness.backbones.base import StreamState
 from harness.cards import TASKS, TaskCard
+from harness.errors import UserError
 from harness.testing.backbones import TinyBackbone, TinyConfig
 from harness.testing.cards import check_card
-from tasks.base import Task, TaskData, to_tensors
+from tasks.base import AnsweringTask, Task, TaskData, to_tensors
 
 SPLITS = ("train", "val", "test")
 
@@ -50,6 +53,16 @@ class TaskContract:
     def backbone(self) -> TinyBackbone:
         """A tiny backbone that reads images and texts."""
         return TinyBackbone.build(TinyConfig())
+
+    def _states(
+        self, task: Task, data: TaskData, backbone: TinyBackbone, rows: np.ndarray
+    ) -> dict[str, StreamState]:
+        """Return what the head reads of training rows."""
+        inputs: dict[str, Tensor] = {}
+        for modality, units in data.splits["train"].units.items():
+            raw = data.units[modality].take(units[rows].reshape(-1))
+            inputs.update(backbone.processors()[modality](raw))
+        return backbone.encode_all(task.reads(backbone), inputs)
 
     @property
     def _dataset(self) -> str:
@@ -97,22 +110,15 @@ class TaskContract:
         """The head reads the states it asked for; the loss is finite and has gradients."""
         split = data.splits["train"]
         rows = np.arange(min(4, len(split)))
-        inputs: dict[str, Tensor] = {}
-        for modality, units in split.units.items():
-            raw = data.units[modality].take(units[rows])
-            inputs.update(backbone.processors()[modality](raw))
-        states: dict[str, StreamState] = {}
-        for spec in backbone.needed(task.reads(backbone)):
-            states[spec.name] = backbone.encode(spec.name, inputs, states)
         head = task.build_head(backbone)
-        output = head(states)
+        output = head(self._states(task, data, backbone, rows))
         loss = task.loss(output, to_tensors(split.targets, rows))
         assert loss.shape == ()
         assert math.isfinite(loss.item())
         loss.backward()
         assert all(p.grad is not None for p in head.parameters())
         with torch.no_grad():
-            predictions = task.predict(output)
+            predictions = task.predict(output.detach())
         assert len(predictions) == len(rows)
         scores = task.metrics(predictions.cpu().numpy(), split.select(rows))
         assert self.card.primary in scores
@@ -120,6 +126,33 @@ class TaskContract:
         assert all(math.isfinite(v) for v in scores.values())
         described = task.describe(predictions.cpu().numpy(), split.select(rows))
         assert len(json.loads(json.dumps(described))) == len(rows)
+
+    def test_its_state_replaces_the_dataset(self, task: Task, backbone: TinyBackbone) -> None:
+        """With its state a task builds the same head and says the same of an output."""
+        state = json.loads(json.dumps(task.state()))
+        other = _build(self.name, self._dataset)
+        other.load_state(state)
+        assert other.state() == state
+        shapes, again = (
+            {name: value.shape for name, value in t.build_head(backbone).state_dict().items()}
+            for t in (task, other)
+        )
+        assert again == shapes
+
+    def test_answers_are_ranked(self, task: Task, data: TaskData, backbone: TinyBackbone) -> None:
+        """Answers to rows come best first, with probabilities, and JSON-ready."""
+        if not isinstance(task, AnsweringTask):
+            return
+        states = self._states(task, data, backbone, np.arange(4))
+        with torch.no_grad():
+            output = task.build_head(backbone)(states)
+        whole, two = task.ranked(output, 10**6), task.ranked(output, 2)
+        assert [answers[:2] for answers in whole] == two
+        assert json.loads(json.dumps(two)) == [[list(answer) for answer in row] for row in two]
+        for answers in whole:
+            chances = [answer.probability for answer in answers]
+            assert chances == sorted(chances, reverse=True)
+            assert 0 <= chances[-1] <= chances[0] <= sum(chances) <= 1 + 1e-5
 
     def test_baselines_are_scores(self, task: Task, data: TaskData) -> None:
         """Predictors that do not use the whole input are scored like models."""
@@ -129,9 +162,26 @@ class TaskContract:
 
 
 def _build(name: str, dataset: str) -> Task:
-    task = TASKS.load(name)(TASKS.card(name).config(), dataset, None, 0)
+    card = next(card for card in TASKS.card(name).datasets if card.name == dataset)
+    folder = _example_folder(name, dataset) if card.source == "folder" else None
+    task = TASKS.load(name)(TASKS.card(name).config(), dataset, folder, 0)
     assert isinstance(task, Task)
     return task
+
+
+@cache
+def _example_folder(name: str, dataset: str) -> Path:
+    """Return a folder of the dataset's layout; it lives as long as the process."""
+    holder = tempfile.TemporaryDirectory()
+    _FOLDERS.append(holder)
+    try:
+        TASKS.load(name).write_example(dataset, Path(holder.name))
+    except UserError as refusal:
+        pytest.skip(str(refusal))
+    return Path(holder.name)
+
+
+_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @cache

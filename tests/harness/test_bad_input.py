@@ -26,7 +26,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     ("words", "expected"),
     [
         (["--method", "mp_ismo"], ["'mp_ismo'", "Did you mean 'mp_ismoe'?"]),
-        (["--task", "vga"], ["'vga'", "Did you mean 'vqa'?"]),
+        (["--task", "vqaa"], ["'vqaa'", "Did you mean 'vqa'?"]),
         (["--backbone", "scenesvl"], ["'scenesvl'", "Did you mean 'scenes_vl'?"]),
         (["--method", "mp_ismoe@no_noize"], ["'no_noize'", "no_noise"]),
         (["--recipe", "quik"], ["'quik'", "quick"]),

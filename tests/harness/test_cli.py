@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,18 +63,20 @@ def test_every_verb_has_two_examples_that_parse(verb: str, harness: Run) -> None
     assert len(examples) == 2
     command = typer.main.get_command(cli.app).commands[verb]  # type: ignore[attr-defined]
     for example in examples:
-        program, typed, *words = example.split()
+        program, typed, *words = shlex.split(example)
         assert (program, typed) == ("harness", verb)
         command.make_context(verb, words)
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["list"], ["show", "mp_ismoe"]])
-def test_looking_imports_nothing_heavy(words: list[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["--help"], ["run", "--help"], ["list"], ["show", "mp_ismoe"], ["docs"]]
+)
+def test_looking_imports_nothing_heavy(words: list[str], tmp_path: Path) -> None:
     code = (
         "import sys; from harness.cli import execute; code = execute(sys.argv[1:]); "
         f"print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr); sys.exit(code)"
     )
-    done = process(sys.executable, "-c", code, *words)
+    done = process(sys.executable, "-c", code, *words, cwd=tmp_path)
     assert (done.returncode, done.stderr.strip()) == (0, "[]")
 
 

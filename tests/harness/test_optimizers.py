@@ -26,7 +26,7 @@ from harness.optimizers import optimizer_of
 from harness.run import RunOptions, run
 from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.methods import ProbedModel, build_method
-from harness.testing.runs import interrupt_at
+from harness.testing.runs import interrupt_at, small_request
 
 
 def _needing_its_package(name: str) -> Any:
@@ -131,7 +131,7 @@ def test_resumed_equals_uninterrupted(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small = ("train.epochs=2", "memory.profile=false", f"train.optimizer={name}")
-    config = resolve(RunRequest(method="linear_probe", task="vqa", limit=64, overrides=small))
+    config = resolve(small_request("linear_probe", *small))
     whole = run(config, RunOptions(tmp_path / "whole", "off", -1))
     with monkeypatch.context() as patch:
         interrupt_at(patch, 1)

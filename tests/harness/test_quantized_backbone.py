@@ -8,8 +8,8 @@ import torch
 from harness.adaptation import load_adaptation
 from harness.backbones.quantize import QuantizeConfig
 from harness.cards import LOW_BIT, METHODS
-from harness.config import RunConfig, RunRequest, resolve
-from harness.errors import ConfigError
+from harness.config import RunConfig, resolve
+from harness.errors import ConfigError, UserError
 from harness.memory.measure import measure
 from harness.memory.step import StepProgram
 from harness.model import build_model, build_task
@@ -17,12 +17,11 @@ from harness.registry import import_attribute
 from harness.run import RunOptions, run
 from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.methods import ProbedModel, build_method, snapshot, train_steps
-from harness.testing.runs import interrupt_at
-from harness.testing.small import SMALL_BACKBONES
+from harness.testing.runs import interrupt_at, small_request
 
-SMALL = ("train.epochs=2", "train.batch_size=32", "memory.predict=false")
 KINDS = ["rtn", "gptq", "nf4"]
-FROZEN = [n for n in METHODS.names() if METHODS.card(n).family != "full" and n != "mp_ismoe"]
+REFUSED = [n for n in METHODS.names() if METHODS.card(n).full_precision]
+FROZEN = [n for n in METHODS.names() if n not in (*REFUSED, "mp_ismoe")]
 
 
 def low_bit_backbone(**settings) -> TinyBackbone:
@@ -32,15 +31,7 @@ def low_bit_backbone(**settings) -> TinyBackbone:
 
 
 def config(method: str, *overrides: str) -> RunConfig:
-    sizes = [f"backbone.{n}={v}" for n, v in SMALL_BACKBONES["scenes_vl"].items()]
-    request = RunRequest(
-        method=method,
-        task="vqa",
-        weights="random",
-        limit=64,
-        overrides=(*SMALL, *sizes, *overrides),
-    )
-    return resolve(request)
+    return resolve(small_request(method, "train.epochs=2", "memory.predict=false", *overrides))
 
 
 def options(output: Path) -> RunOptions:
@@ -135,10 +126,16 @@ def test_gptq_resumes_as_if_it_had_not_stopped_and_its_adaptation_loads(tmp_path
     assert model.method.backbone.low_bit.state_hash() not in ("", rounded.low_bit.state_hash())
 
 
-@pytest.mark.parametrize("method", ["full", "mp_ismoe"])
+@pytest.mark.parametrize("method", [*REFUSED, "mp_ismoe"])
 def test_impossible_pairs_are_refused(method):
     with pytest.raises(ConfigError, match=r"backbone\.quantize=nf4"):
         config(method, "backbone.quantize=nf4")
+
+
+def test_what_needs_full_precision_is_full_tuning_and_the_peft_library():
+    assert REFUSED == ["full", "peft"]
+    with pytest.raises(UserError, match="peft's hra refuses TinyBackbone"):
+        build_method("peft:hra", low_bit_backbone(quantize="nf4"))
 
 
 def test_experts_without_their_own_quantiser_go_with_any():

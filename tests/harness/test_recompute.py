@@ -12,6 +12,7 @@ from harness.errors import ConfigError
 from harness.recompute import recompute_blocks
 from harness.run import RunOptions, run
 from harness.testing.methods import ProbedModel, build_method
+from harness.testing.runs import small_request
 from harness.testing.small import random_inputs, small_backbone
 
 TEXTS = ["is there a red circle?", "no"]
@@ -55,12 +56,8 @@ def test_a_run_needs_less_memory_and_learns_the_same(tmp_path: Path):
     records = [
         run(
             resolve(
-                RunRequest(
-                    method="full",
-                    task="vqa",
-                    limit=64,
-                    grad_checkpoint=checkpoint,
-                    overrides=("train.epochs=1", "train.batch_size=32"),
+                small_request(
+                    "full", "train.epochs=1", "backbone.joint_layers=4", grad_checkpoint=checkpoint
                 )
             ),
             RunOptions(output=tmp_path, tracking_uri="off", verbosity=-1),

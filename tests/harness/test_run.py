@@ -8,26 +8,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.config import RunConfig, RunRequest, resolve
+from harness.config import RunConfig, resolve
 from harness.errors import UserError
 from harness.loop import Trainer
 from harness.record import Record, RecordStore
 from harness.run import RunOptions, run
-from harness.testing.runs import interrupt_at
+from harness.testing.runs import interrupt_at, small_request
 
-SMALL = (
-    "train.epochs=3",
-    "train.batch_size=32",
-    "train.eval_batch_size=64",
-    "memory.predict=false",
-)
-PREDICTED = "memory.predict=true"
+PROFILED = "memory.profile=true"
 
 
 def config(method: str = "lst", *overrides: str, **fields: Any) -> RunConfig:
-    return resolve(
-        RunRequest(method=method, task="vqa", limit=96, overrides=(*SMALL, *overrides), **fields)
-    )
+    small = ("train.epochs=3", "memory.profile=false", *overrides)
+    return resolve(small_request(method, *small, **fields))
 
 
 def options(output: Path) -> RunOptions:
@@ -36,7 +29,7 @@ def options(output: Path) -> RunOptions:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Record:
-    return run(config("mp_ismoe", PREDICTED), options(tmp_path_factory.mktemp("whole")))
+    return run(config("mp_ismoe", PROFILED), options(tmp_path_factory.mktemp("whole")))
 
 
 def test_a_run_ends_in_a_stored_record(whole: Record) -> None:
@@ -60,10 +53,10 @@ def test_resumed_equals_uninterrupted(
 ) -> None:
     with monkeypatch.context() as patch:
         interrupt_at(patch, 2)
-        stopped = run(config("mp_ismoe", PREDICTED), options(tmp_path))
+        stopped = run(config("mp_ismoe", PROFILED), options(tmp_path))
     assert stopped.status == "cancelled"
     assert len(stopped.history) == 2
-    resumed = run(config("mp_ismoe", PREDICTED), options(tmp_path))
+    resumed = run(config("mp_ismoe", PROFILED), options(tmp_path))
     assert resumed.core() == whole.core()
 
 
@@ -152,7 +145,7 @@ def test_features_past_their_limit_are_recomputed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["lst", "mp_ismoe", "full", "adapter"])
 def test_memory_laws_of_a_run(method: str, whole: Record, tmp_path: Path) -> None:
-    record = whole if method == "mp_ismoe" else run(config(method, PREDICTED), options(tmp_path))
+    record = whole if method == "mp_ismoe" else run(config(method, PROFILED), options(tmp_path))
     memory = record.memory
     assert memory
     assert sum(memory.at_peak_bytes.values()) == memory.train_peak_bytes
