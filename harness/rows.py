@@ -66,7 +66,8 @@ class NewRows:
 def one_row(values: Mapping[str, str | None]) -> NewRows:
     """Return the row of some options, of which those that were not typed are left out."""
     typed = {name: value for name, value in values.items() if value is not None}
-    return NewRows([typed], (), ", ".join(f"--{name}" for name in values), Path())
+    options = ", ".join(f"--{name.replace('_', '-')}" for name in typed)
+    return NewRows([typed], (), options, Path())
 
 
 def read_lines(path: Path, folder: Path | None = None) -> NewRows:

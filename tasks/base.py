@@ -272,6 +272,22 @@ class AnsweringTask(Task):
         """
 
 
+def ranked_answers(output: Tensor, names: Sequence[str], top: int) -> list[list[Answer]]:
+    """Return the most probable names of each row; of equal ones the first comes first.
+
+    Args:
+        output: logits [B, A].
+        names: of the A answers.
+        top: number of answers.
+    """
+    ids = output.argsort(dim=-1, descending=True, stable=True)[:, :top]  # [B, top]
+    probabilities = output.float().softmax(-1).gather(-1, ids)
+    return [
+        [Answer(names[i], p) for i, p in zip(*row, strict=True)]
+        for row in zip(ids.tolist(), probabilities.tolist(), strict=True)
+    ]
+
+
 States = Mapping[str, StreamState]
 
 

@@ -33,6 +33,9 @@ def predict(
     ],
     image: Annotated[str | None, typer.Option(help="Image file of the one row.")] = None,
     text: Annotated[str | None, typer.Option(help="Text of the one row.")] = None,
+    text_pair: Annotated[
+        str | None, typer.Option(help="Second text of the one row, where the task is about pairs.")
+    ] = None,
     rows: Annotated[
         Path | None, typer.Option("--input", metavar="FILE", help="File with one row a line.")
     ] = None,
@@ -57,7 +60,8 @@ def predict(
     `harness run` leaves an adaptation in artifacts/RUN/adaptation of its output folder. Beside it
     only the backbone's weights are needed, and not the dataset.
 
-    --image and --text are one row, whose answers are printed as lines. --input reads JSON lines
+    --image, --text and --text-pair are one row, of which a task asks for some: their answers are
+    printed as lines. --input reads JSON lines
     such as {"image": "a.png", "text": "is it red?"} and prints one JSON line for each, with its
     answers and their probabilities: end the command with > answers.jsonl. --json prints one
     document for either.
@@ -69,7 +73,7 @@ def predict(
     from harness.adaptation_folder import find_adaptation, read_adaptation
 
     set_up_logging(verbose)
-    new = asked_rows(image, text, rows, data_dir)
+    new = asked_rows({"image": image, "text": text, "text_pair": text_pair}, rows, data_dir)
     saved = read_adaptation(find_adaptation(path, output))
     from harness.predict import predict as answer
 
@@ -91,18 +95,20 @@ def predict(
                 print(f"{100 * one.probability:5.1f} %  {one.answer}")
 
 
-def asked_rows(
-    image: str | None, text: str | None, file: Path | None, data_dir: Path | None
-) -> "NewRows":
+def asked_rows(typed: dict[str, str | None], file: Path | None, data_dir: Path | None) -> "NewRows":
     """Return the rows of the command's options.
+
+    Args:
+        typed: the one row, by key.
+        file: one of many rows.
+        data_dir: what its paths start from.
 
     Raises:
         UserError: nothing was asked, it was asked in two ways, or the file cannot be read.
     """
     from harness.rows import one_row, read_lines
 
-    typed = {"image": image, "text": text}
-    names = [f"--{name}" for name, value in typed.items() if value is not None]
+    names = [f"--{name.replace('_', '-')}" for name, value in typed.items() if value is not None]
     if file is not None and names:
         raise UserError(
             f"--input {file} and {' and '.join(names)} exclude each other: give a file of rows, or "

@@ -1,6 +1,7 @@
 """Image classification: data, head, loss and scores."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from torch.nn import functional as F
 from harness.backbones.base import Backbone
 from harness.errors import UserError
 from tasks.assemble import SplitRows, assemble, choose_rows
-from tasks.base import Split, States, Task, TaskData
+from tasks.base import (
+    Answer,
+    AnsweringTask,
+    Split,
+    SplitData,
+    States,
+    TaskData,
+    ranked_answers,
+)
 from tasks.blind import majority_answer
 from tasks.folder import write_example
 from tasks.image_classification import CARD, ImageClassificationConfig
@@ -24,6 +33,8 @@ from tasks.image_classification.sources import (
     ScenesShapes,
 )
 from tasks.metrics import accuracy, accuracy_by_group
+from tasks.rows import IMAGE, read_new_rows
+from tasks.scenes.scene import IMAGE_SIZE
 
 
 class LabelHead(nn.Module):
@@ -45,7 +56,7 @@ class LabelHead(nn.Module):
         return self.output(states[self.stream].salient)
 
 
-class ImageClassification(Task):
+class ImageClassification(AnsweringTask):
     """One label an image.
 
     Args:
@@ -65,16 +76,29 @@ class ImageClassification(Task):
     ) -> None:
         super().__init__(config, dataset, data_dir, seed)
         self.card = next(card for card in CARD.datasets if card.name == dataset)
-        if self.card.source == "folder":
-            size = (config.image_size, config.image_size)
-            self.source: LabelSource = FolderImages(dataset, data_dir, size)
-            return
-        if data_dir is not None:
+        if data_dir is not None and self.card.source != "folder":
             raise UserError(
                 f"--data-dir '{data_dir}': dataset '{dataset}' is read from no folder "
                 f"(source: {self.card.source}). Leave --data-dir out."
             )
-        self.source = ScenesShapes()
+
+    @cached_property
+    def source(self) -> LabelSource:
+        """Where the images come from, opened when it is first asked for."""
+        if self.card.source == "folder":
+            return FolderImages(self.dataset, self.data_dir, self._size)
+        return ScenesShapes()
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        """Height and width of the images in pixels."""
+        side = self.config.image_size if self.card.source == "folder" else IMAGE_SIZE
+        return side, side
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the labels, by position."""
+        return tuple(self.source.labels)
 
     @classmethod
     def layout(cls, dataset: str) -> Mapping[str, str]:
@@ -124,7 +148,7 @@ class ImageClassification(Task):
     ) -> nn.Module:
         """Return a linear layer on the salient token."""
         (stream,) = self.reads(backbone)
-        return LabelHead(stream, backbone.spec(stream).width, len(self.source.labels))
+        return LabelHead(stream, backbone.spec(stream).width, len(self.labels))
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Return the cross-entropy over the labels.
@@ -161,7 +185,7 @@ class ImageClassification(Task):
 
     def describe(self, predictions: np.ndarray, split: Split) -> list[dict[str, Any]]:
         """Return one row an image: its label and the predicted one."""
-        labels = self.source.labels
+        labels = self.labels
         return [
             {
                 "row": row,
@@ -171,6 +195,22 @@ class ImageClassification(Task):
             }
             for row, prediction in enumerate(predictions)
         ]
+
+    def state(self) -> dict[str, Any]:
+        """Return the labels."""
+        return {"labels": list(self.labels)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over labels; the dataset's own are not looked for."""
+        self.labels = tuple(state["labels"])
+
+    def read_rows(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> SplitData:
+        """Read rows of ``image``, images brought to the size of the dataset's."""
+        return read_new_rows(rows, folder, (IMAGE,), self._size)
+
+    def ranked(self, output: Tensor, top: int) -> list[list[Answer]]:
+        """Return the most probable labels; see ``AnsweringTask.ranked``."""
+        return ranked_answers(output, self.labels, top)
 
 
 def _is_folder(dataset: str) -> bool:

@@ -12,9 +12,20 @@ from torch.nn import functional as F
 from harness.backbones.base import Backbone, StreamState, Text
 from harness.cards import TaskCard
 from harness.errors import UserError
-from tasks.base import Provenance, Split, States, Task, TaskData, Texts
+from tasks.base import (
+    Answer,
+    AnsweringTask,
+    Provenance,
+    Split,
+    SplitData,
+    States,
+    TaskData,
+    Texts,
+    ranked_answers,
+)
 from tasks.blind import answers_by_words, majority_answer
 from tasks.metrics import text_scores
+from tasks.rows import TEXT, TEXT_PAIR, read_new_rows
 from tasks.sources import Fingerprint
 from tasks.subsets import fixed_subset
 from tasks.text.cards import MINI, GlueConfig, SubsetConfig, Table
@@ -53,7 +64,7 @@ def mean_token(state: StreamState) -> Tensor:
     return (tokens * real).sum(1) / real.sum(1)
 
 
-class TextTask(Task):
+class TextTask(AnsweringTask):
     """One label, or one number, a sentence or a pair of sentences.
 
     Args:
@@ -211,6 +222,21 @@ class TextTask(Task):
             for row, prediction in enumerate(predictions)
         ]
 
+    def read_rows(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> SplitData:
+        """Read rows of ``text`` and, where the task is about pairs, ``text_pair``."""
+        return read_new_rows(rows, folder, (TEXT, TEXT_PAIR)[: len(self.table.texts)])
+
+    def ranked(self, output: Tensor, top: int) -> list[list[Answer]]:
+        """Return the most probable labels; a number is one answer, of probability 1.
+
+        Args:
+            output: logits [B, C], or numbers [B, 1].
+            top: number of answers.
+        """
+        if self.table.labels:
+            return ranked_answers(output, self.table.labels, top)
+        return [[Answer(self._named(number), 1.0)] for number in self.predict(output).tolist()]
+
     def _named(self, value: Any) -> str | float:
         if self.table.labels:
             return self.table.labels[int(value)]
@@ -225,12 +251,6 @@ class FolderTextTask(TextTask):
     """
 
     title: ClassVar[str]
-
-    def __init__(
-        self, config: SubsetConfig, dataset: str, data_dir: Path | None, seed: int
-    ) -> None:
-        super().__init__(config, dataset, data_dir, seed)
-        self.source = TextFolder(dataset, self.title, self.table, data_dir)
 
     @classmethod
     def layout(cls, dataset: str) -> Mapping[str, str]:
@@ -249,7 +269,8 @@ class FolderTextTask(TextTask):
 
     def read(self, fingerprint: Fingerprint) -> Mapping[str, TextRows]:
         """Return the rows of every file; see ``TextTask.read``."""
-        return self.source.read(fingerprint)
+        folder = TextFolder(self.dataset, self.title, self.table, self.data_dir)
+        return folder.read(fingerprint)
 
 
 def word_overlap(text: Text) -> float:

@@ -24,6 +24,7 @@ from tasks.base import (
     TaskData,
     Texts,
     Units,
+    ranked_answers,
 )
 from tasks.blind import answers_by_words, majority_answer
 from tasks.folder import layout, write_example
@@ -34,7 +35,7 @@ from tasks.metrics import (
     normalize_answer,
     vqa_accuracy,
 )
-from tasks.rows import read_image_text_rows
+from tasks.rows import IMAGE, TEXT, read_new_rows
 from tasks.sources import Fingerprint
 from tasks.streams import last_streams
 from tasks.vqa import CARD, VqaConfig
@@ -326,7 +327,7 @@ class Vqa(AnsweringTask):
 
     def read_rows(self, rows: Sequence[Mapping[str, Any]], folder: Path) -> SplitData:
         """Read rows of ``image`` and ``text``, images brought to the size of the dataset's."""
-        return read_image_text_rows(rows, folder, self.source.image_size)
+        return read_new_rows(rows, folder, (IMAGE, TEXT), self.source.image_size)
 
     def ranked(self, output: Tensor, top: int) -> list[list[Answer]]:
         """Return the most probable answers; see ``AnsweringTask.ranked``.
@@ -335,12 +336,7 @@ class Vqa(AnsweringTask):
             output: logits [B, A]; of equal ones the first comes first, as in ``predict``.
             top: number of answers.
         """
-        ids = output.argsort(dim=-1, descending=True, stable=True)[:, :top]  # [B, top]
-        probabilities = output.float().softmax(-1).gather(-1, ids)
-        return [
-            [Answer(self.answers[i], p) for i, p in zip(*row, strict=True)]
-            for row in zip(ids.tolist(), probabilities.tolist(), strict=True)
-        ]
+        return ranked_answers(output, self.answers, top)
 
     def _vqa_accuracy(self, predicted: list[str], split: Split) -> float:
         return mean_vqa_accuracy(predicted, split.columns["answers"])

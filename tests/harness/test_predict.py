@@ -165,7 +165,7 @@ def test_lines_of_which_none_is_a_row(saved, harness, tmp_path):
     ("words", "expected"),
     [
         ([], ["nothing to answer", "--image FILE and --text TEXT"]),
-        (["--image", "a.png"], ["--image, --text: 'text' is missing", "a.png': No such file"]),
+        (["--image", "a.png"], ["--image: 'text' is missing", "a.png': No such file"]),
         (["--text", "?"], ["'image' is missing"]),
         (["--input", "r.jsonl", "--text", "?"], ["--input r.jsonl and --text exclude each other"]),
         (["--input", "gone.jsonl"], ["--input gone.jsonl: cannot be read (No such file"]),
@@ -257,7 +257,8 @@ def test_a_task_that_answers_no_rows_names_those_that_do(saved, harness, monkeyp
     monkeypatch.setattr("harness.predict.restore_task", lambda saved: SimpleNamespace())
     code, _, err = harness(saved.folder, "--image", IMAGE, "--text", "?")
     assert code == 2
-    assert "'vqa', which cannot answer new rows; those that can: gqa, vqa" in err
+    assert "'vqa', which cannot answer new rows; those that can: " in err
+    assert err.rstrip(".\n").endswith("vqa")
 
 
 def test_too_many_rows_at_once_for_the_device(saved, harness, monkeypatch):

@@ -120,7 +120,7 @@ def test_a_label_of_test_alone_is_refused(tmp_path):
     path = tmp_path / "test.jsonl"
     path.write_text(path.read_text().replace('"cat"', '"cow"', 1))
     with pytest.raises(UserError, match=r"line 1: label 'cow' is none of training's, cat, dog"):
-        task("image_classification", tmp_path, "folder")
+        task("image_classification", tmp_path, "folder").load()
 
 
 def test_drawn_shapes_are_those_of_their_scenes():

@@ -8,7 +8,7 @@ from PIL import Image
 
 from harness.errors import RowError
 from tasks.base import NEW, SplitData
-from tasks.rows import read_image_text_rows
+from tasks.rows import IMAGE, TEXT, TEXT_PAIR, read_new_rows
 
 SIZE = (6, 8)  # height and width
 
@@ -19,7 +19,7 @@ def pixels(height: int = 6, width: int = 8, seed: int = 0) -> np.ndarray:
 
 
 def read(folder: Path, *rows: dict) -> SplitData:
-    return read_image_text_rows(rows, folder, SIZE)
+    return read_new_rows(rows, folder, (IMAGE, TEXT), SIZE)
 
 
 def problems(folder: Path, *rows: dict) -> list[tuple[int, str]]:
@@ -120,3 +120,14 @@ def test_damaged_images_are_named_with_their_file(folder):
 def test_all_problems_of_all_rows_come_together_in_their_order(folder):
     rows = [{"image": "gone.png"}, {"image": "a.png", "text": ""}, {"image": "gone.png", "text": 1}]
     assert [number for number, _ in problems(folder, *rows)] == [0, 0, 1, 2, 2]
+
+
+def test_pairs_of_texts_are_units_of_their_own():
+    rows = [{"text": "a", "text_pair": "b"}, {"text": "a", "text_pair": "c"}] * 2
+    data = read_new_rows(rows, Path(), (TEXT, TEXT_PAIR))
+    assert data.units["text"].take(np.asarray([0, 1])) == [("a", "b"), ("a", "c")]
+    assert data.splits[NEW].units["text"].tolist() == [0, 1, 0, 1]
+    with pytest.raises(RowError, match="'text_pair' is missing; a row has text and text_pair"):
+        read_new_rows([{"text": "a"}], Path(), (TEXT, TEXT_PAIR))
+    with pytest.raises(RowError, match="unknown key 'image'"):
+        read_new_rows([{"text": "a", "image": "b.png"}], Path(), (TEXT,))

@@ -139,9 +139,9 @@ def test_a_missing_file_says_what_is_there(example):
 
 def test_no_folder_says_how_to_give_one(tmp_path):
     with pytest.raises(UserError, match=r"--data-dir DIR with train\.tsv, dev\.tsv"):
-        task("sst2")
+        task("sst2").load()
     with pytest.raises(UserError, match="there is no such folder"):
-        task("sst2", tmp_path / "nowhere")
+        task("sst2", tmp_path / "nowhere").load()
 
 
 def test_a_part_is_not_taken_for_the_whole(example):
