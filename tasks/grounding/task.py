@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import generalized_box_iou_loss
 
 from harness.backbones.base import Backbone
 from harness.errors import UserError
@@ -27,6 +26,7 @@ from tasks.metrics import grounding_scores
 from tasks.streams import last_streams
 
 L1_WEIGHT, GIOU_WEIGHT = 5.0, 2.0
+EPSILON = 1e-7  # of areas, which are shares of the image's
 
 
 class BoxHead(nn.Module):
@@ -61,6 +61,22 @@ def corners(boxes: Tensor) -> Tensor:
     """Return left, top, right, bottom [B, 4] of centre x and y, width, height [B, 4]."""
     centre, half = boxes[:, :2], boxes[:, 2:] / 2
     return torch.cat([centre - half, centre + half], 1)
+
+
+def generalized_iou(one: Tensor, other: Tensor) -> Tensor:
+    """Return the generalised IoU [B] of boxes [B, 4]: left, top, right, bottom; differentiable.
+
+    No value decides what is computed, so that a step can be predicted from shapes alone.
+    Source: Rezatofighi et al., Generalized Intersection over Union, CVPR 2019.
+    """
+    inner = _area(torch.maximum(one[:, :2], other[:, :2]), torch.minimum(one[:, 2:], other[:, 2:]))
+    outer = _area(torch.minimum(one[:, :2], other[:, :2]), torch.maximum(one[:, 2:], other[:, 2:]))
+    union = _area(one[:, :2], one[:, 2:]) + _area(other[:, :2], other[:, 2:]) - inner
+    return inner / (union + EPSILON) - (outer - union) / (outer + EPSILON)
+
+
+def _area(left_top: Tensor, right_bottom: Tensor) -> Tensor:
+    return (right_bottom - left_top).clamp(min=0).prod(dim=1)
 
 
 class Grounding(Task):
@@ -147,7 +163,7 @@ class Grounding(Task):
         centres = (expected[:, :2] + expected[:, 2:]) / 2
         sizes = expected[:, 2:] - expected[:, :2]
         distance = F.l1_loss(output.float(), torch.cat([centres, sizes], 1)) * 4
-        overlap = generalized_box_iou_loss(predicted, expected, reduction="mean")
+        overlap = 1 - generalized_iou(predicted, expected).mean()
         return L1_WEIGHT * distance + GIOU_WEIGHT * overlap
 
     def predict(self, output: Tensor) -> Tensor:

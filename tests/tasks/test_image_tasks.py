@@ -15,9 +15,9 @@ from harness.testing.runs import small_request
 from tasks.base import Task
 from tasks.gqa import SEMANTIC, STRUCTURAL
 from tasks.grounding.sources import ScenesBoxes
-from tasks.grounding.task import corners
+from tasks.grounding.task import corners, generalized_iou
 from tasks.image_classification.sources import ScenesShapes
-from tasks.metrics import box_iou
+from tasks.metrics import box_giou, box_iou
 from tasks.scenes.clips import FRAMES, MOTIONS, draw_clip, render_clip
 from tasks.scenes.scene import IMAGE_SIZE
 
@@ -33,7 +33,7 @@ def task(name: str, folder: Path | None = None, dataset: str | None = None, **co
 )
 def test_a_run_on_the_bundled_data_ends_in_a_record(name, tmp_path):
     record = run(
-        resolve(small_request("mp_ismoe", "train.epochs=1", "memory.profile=false", task=name)),
+        resolve(small_request("mp_ismoe", "train.epochs=1", task=name)),
         RunOptions(output=tmp_path, tracking_uri="off", verbosity=-1),
     )
     assert record.status == "done", record.error
@@ -53,6 +53,14 @@ def test_every_drawn_box_is_inside_its_image():
     for text, image in zip(expressions.texts, expressions.images.tolist(), strict=True):
         texts_of.setdefault(image, []).append(text)
     assert all(len(set(texts)) == len(texts) for texts in texts_of.values())
+
+
+def test_the_loss_of_overlap_is_that_of_the_metric():
+    generator = torch.Generator().manual_seed(0)
+    one, other = (torch.rand(200, 4, generator=generator) for _ in range(2))
+    one, other = (torch.cat([b[:, :2], b[:, :2] + b[:, 2:]], 1) for b in (one, other))
+    found = generalized_iou(one, other).numpy()
+    assert found == pytest.approx(box_giou(one.numpy(), other.numpy()), abs=1e-4)
 
 
 def test_a_right_box_has_no_loss_but_rounding_and_scores_one():
