@@ -21,7 +21,7 @@ READ = [
     ("mrpc", "mrpc", "text/MRPC", 204, None),
     ("stsb", "stsb", "text/STS-B", 750, 0.0),
     ("rte", "rte-mini", "text/RTE", 139, None),
-    ("qnli", "qnli-mini", "text/QNLI", 877, 0.489),
+    ("qnli", "qnli-mini", "text/QNLI", 877, 0.511),
     ("qqp", "qqp-mini", "text/QQP", 2820, None),
     ("mnli", "mnli-mini", "text/MNLI", 200, 0.35),
     ("vqa", "daquar", "vqa/daquar", 2870, 0.055),
