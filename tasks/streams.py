@@ -27,3 +27,23 @@ def last_streams(backbone: Backbone, task: str, modalities: Sequence[str]) -> tu
             f"{type(backbone).__name__} reads no {' and no '.join(missing)}."
         )
     return last
+
+
+def own_stream(backbone: Backbone, task: str, modality: str) -> str:
+    """Return the first stream that reads one modality alone.
+
+    Args:
+        backbone: the model.
+        task: the task's name, for messages.
+        modality: ``image`` or ``text``.
+
+    Raises:
+        UserError: there is none.
+    """
+    for spec in backbone.specs:
+        if spec.modality == modality and not spec.sources:
+            return spec.name
+    raise UserError(
+        f"Task '{task}' needs a backbone with a stream of its own for {modality}s; "
+        f"{type(backbone).__name__} has {', '.join(spec.name for spec in backbone.specs)}."
+    )

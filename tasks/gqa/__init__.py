@@ -1,6 +1,7 @@
 """GQA: compositional questions about an image, scored by what they ask and how."""
 
 from harness.cards import DatasetCard, TaskCard
+from tasks.vqa import CARD as VQA
 from tasks.vqa import VqaConfig
 
 STRUCTURAL = ("query", "verify", "choose", "logical", "compare")
@@ -38,10 +39,6 @@ CARD = TaskCard(
             origin="Hudson and Manning, GQA, CVPR 2019",
         ),
     ),
-    recipes={
-        "quick": {"task.train_rows": 8000, "train.epochs": 2, "train.batch_size": 128},
-        "default": {"task.train_rows": 8000, "train.epochs": 4, "train.batch_size": 128},
-        "full": {"task.val_rows": None, "train.epochs": 4, "train.batch_size": 128},
-    },
+    recipes=VQA.recipes,
     backbone="scenes_vl",
 )

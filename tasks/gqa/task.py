@@ -7,6 +7,7 @@ import numpy as np
 
 from tasks.base import Split, TaskData
 from tasks.blind import answers_by_words, majority_answer
+from tasks.folder import layout
 from tasks.gqa import CARD
 from tasks.metrics import consistency, gqa_scores
 from tasks.scenes.vqa import Question as SceneQuestion
@@ -104,7 +105,9 @@ class FolderGqa(FolderVqa):
 class Gqa(Vqa):
     """Compositional questions, answered out of a closed vocabulary; see ``Vqa``."""
 
-    task_card = CARD
+    card = CARD
+    folder_layout = layout(FolderGqa.line)
+    folder_example = FolderGqa.example
     sources: ClassVar[Mapping[str, type[Dataset]]] = {"scenes-gqa": ScenesGqa}
     folder_source = FolderGqa
 

@@ -5,27 +5,12 @@ from pathlib import Path
 from pydantic import Field
 
 from harness.cards import DatasetCard, TaskCard
-from harness.registry import Config
+from tasks.image_rows import ImageRowsConfig
 
 
-class GroundingConfig(Config):
+class GroundingConfig(ImageRowsConfig):
     """Which expressions are used. Subsets are fixed: no run's seed changes them."""
 
-    train_rows: int | None = Field(
-        default=None,
-        ge=1,
-        description="At most this many training expressions, a fixed random subset; null: all.",
-    )
-    val_fraction: float = Field(
-        default=0.1,
-        gt=0.0,
-        lt=1.0,
-        description="Share of the training images set aside for validation, where the data have "
-        "no validation of their own.",
-    )
-    image_size: int = Field(
-        default=224, ge=8, description="Of a folder: side of the squares that photos become."
-    )
     images_dir: Path | None = Field(
         default=None,
         description="Of a folder: where its images or their archives are, if not beside the rows.",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -10,16 +10,8 @@ from pydantic import Field
 
 from tasks.assemble import ImageSource
 from tasks.base import Images, Units
-from tasks.folder import (
-    DataFolder,
-    ImageFile,
-    ImageFiles,
-    Lines,
-    Row,
-    layout,
-    missing_images,
-    refuse,
-)
+from tasks.folder import Row, layout
+from tasks.folder_source import FolderSource
 from tasks.scenes.domains import get_domain
 from tasks.scenes.draw import render
 from tasks.scenes.scene import IMAGE_SIZE, Scene, draw_scene, scene_generator
@@ -156,44 +148,23 @@ class Expression(Row):
         return None
 
 
-class FolderBoxes:
-    """Expressions and photos as ``tasks.folder`` describes them; photos become squares.
+class FolderBoxes(FolderSource[Expression]):
+    """Expressions and photos; see ``FolderSource``."""
 
-    Args:
-        dataset: the dataset's name.
-        data_dir: the folder.
-        images_dir: another folder with the images, None for the same.
-        size: height and width of the squares.
+    row = Expression
 
-    Raises:
-        UserError: the folder, a file or an image is missing, or a line is wrong.
-    """
+    def images_of(self, row: Expression) -> Sequence[str]:
+        """Return the image's name."""
+        return (row.image,)
 
-    def __init__(
-        self, dataset: str, data_dir: Path | None, images_dir: Path | None, size: tuple[int, int]
-    ) -> None:
-        self.size = size
-        folder = DataFolder(dataset, data_dir, images_dir)
-        content = Fingerprint()
-        self._lines: dict[str, Lines[Expression]] = {}
-        self._names: dict[str, list[str]] = {}
-        for part, name in folder.parts().items():
-            lines = folder.read(name, Expression, content)
-            problems = missing_images(lines, [[row.image] for row in lines.rows])
-            problems += [
-                f"line {number}: {problem}"
-                for number, row in enumerate(lines.rows, 1)
-                if (problem := row.problem())
-            ]
-            refuse(lines.path, problems)
-            self._lines[part] = lines
-            self._names[part] = sorted({row.image for row in lines.rows})
-        self.parts = tuple(self._lines)
-        self.revision = f"sha256:{content.hexdigest()[:16]}"
+    def problems(self, rows: Sequence[Expression]) -> Sequence[str]:
+        """Return what is wrong with the boxes."""
+        found = ((number, row.problem()) for number, row in enumerate(rows, 1))
+        return [f"line {number}: {problem}" for number, problem in found if problem]
 
     def expressions(self, part: str) -> Expressions:
         """Return all expressions of a part."""
-        rows = self._lines[part].rows
+        rows = self.lines[part].rows
         number_of = {name: number for number, name in enumerate(self._names[part])}
         return Expressions(
             [row.expression for row in rows],
@@ -201,14 +172,17 @@ class FolderBoxes:
             np.asarray([number_of[row.image] for row in rows], dtype=np.int64),
         )
 
+    @cached_property
+    def _names(self) -> Mapping[str, Sequence[str]]:
+        """The distinct images of every part: several rows may be about one."""
+        return {
+            part: sorted({row.image for row in lines.rows}) for part, lines in self.lines.items()
+        }
+
     def name(self, part: str, number: int) -> str:
         """Return the image's file name."""
         return self._names[part][number]
 
-    def images(self, part: str, numbers: np.ndarray, fingerprint: Fingerprint) -> Units:
-        """Return the images, decoded when they are read."""
-        source = self._lines[part].images
-        names = [self.name(part, number) for number in numbers.tolist()]
-        for name in names:
-            fingerprint.add(source.stamp(name).encode())
-        return ImageFiles([ImageFile(source, name) for name in names], self.size)
+    def files(self, part: str, number: int) -> Sequence[str]:
+        """Return the image's file name."""
+        return (self.name(part, number),)

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.backbones.base import Backbone
-from harness.errors import UserError
 from tasks.assemble import SplitRows, assemble, choose_rows
-from tasks.base import Split, States, Task, TaskData
-from tasks.folder import write_example
+from tasks.base import Split, States, TaskData
+from tasks.datasets import DatasetTask
 from tasks.grounding import CARD, GroundingConfig
 from tasks.grounding.sources import (
     EXAMPLE,
@@ -79,7 +78,7 @@ def _area(left_top: Tensor, right_bottom: Tensor) -> Tensor:
     return (right_bottom - left_top).clamp(min=0).prod(dim=1)
 
 
-class Grounding(Task):
+class Grounding(DatasetTask):
     """One box an expression.
 
     Args:
@@ -93,34 +92,15 @@ class Grounding(Task):
     """
 
     config: GroundingConfig
+    card, folder_layout, folder_example = CARD, LAYOUT, EXAMPLE
 
     def __init__(
         self, config: GroundingConfig, dataset: str, data_dir: Path | None, seed: int
     ) -> None:
         super().__init__(config, dataset, data_dir, seed)
-        self.card = next(card for card in CARD.datasets if card.name == dataset)
-        if self.card.source == "folder":
-            size = (config.image_size, config.image_size)
-            self.source: ExpressionSource = FolderBoxes(dataset, data_dir, config.images_dir, size)
-            return
-        if data_dir is not None:
-            raise UserError(
-                f"--data-dir '{data_dir}': dataset '{dataset}' is read from no folder "
-                f"(source: {self.card.source}). Leave --data-dir out."
-            )
-        self.source = ScenesBoxes()
-
-    @classmethod
-    def layout(cls, dataset: str) -> Mapping[str, str]:
-        """Return the files of a folder of expressions; see ``Task.layout``."""
-        return LAYOUT if _is_folder(dataset) else super().layout(dataset)
-
-    @classmethod
-    def write_example(cls, dataset: str, folder: Path) -> None:
-        """Write a tiny folder of expressions; see ``Task.write_example``."""
-        if not _is_folder(dataset):
-            super().write_example(dataset, folder)
-        write_example(folder, EXAMPLE)
+        self.source: ExpressionSource = ScenesBoxes()
+        if self.in_folder:
+            self.source = FolderBoxes(dataset, data_dir, config.image_size, config.images_dir)
 
     def load(self, limit: int | None = None) -> TaskData:
         """Read the expressions, carve validation out where there is none, name the images."""
@@ -135,7 +115,7 @@ class Grounding(Task):
             name: SplitRows(images=part.images, targets={"box": part.boxes}, texts=part.texts)
             for name, part in chosen.items()
         }
-        return assemble(self.card, self.source, rows)
+        return assemble(self.dataset_card, self.source, rows)
 
     def reads(self, backbone: Backbone) -> tuple[str, ...]:
         """Return the streams that no other reads; see ``last_streams``."""
@@ -210,7 +190,3 @@ class Grounding(Task):
             }
             for row, prediction in enumerate(predictions)
         ]
-
-
-def _is_folder(dataset: str) -> bool:
-    return any(card.name == dataset and card.source == "folder" for card in CARD.datasets)

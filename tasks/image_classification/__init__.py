@@ -1,30 +1,7 @@
 """Image classification: one label an image."""
 
-from pydantic import Field
-
 from harness.cards import DatasetCard, TaskCard
-from harness.registry import Config
-
-
-class ImageClassificationConfig(Config):
-    """Which images are used. Subsets are fixed: no run's seed changes them."""
-
-    train_rows: int | None = Field(
-        default=None,
-        ge=1,
-        description="At most this many training images, a fixed random subset; null: all.",
-    )
-    val_fraction: float = Field(
-        default=0.1,
-        gt=0.0,
-        lt=1.0,
-        description="Share of the training images set aside for validation, where the data have "
-        "no validation of their own.",
-    )
-    image_size: int = Field(
-        default=224, ge=8, description="Of a folder: side of the squares that photos become."
-    )
-
+from tasks.image_rows import ImageRowsConfig
 
 _CIFAR = "Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009"
 
@@ -32,7 +9,7 @@ CARD = TaskCard(
     name="image_classification",
     summary="name what an image shows",
     source="Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009",
-    config=ImageClassificationConfig,
+    config=ImageRowsConfig,
     implementation="tasks.image_classification.task:ImageClassification",
     modalities=("image",),
     metrics={"accuracy": "max", "mean_class_accuracy": "max"},

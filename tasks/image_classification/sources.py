@@ -11,16 +11,8 @@ import numpy as np
 from harness.errors import UserError
 from tasks.assemble import ImageSource
 from tasks.base import Images, Units
-from tasks.folder import (
-    DataFolder,
-    ImageFile,
-    ImageFiles,
-    Lines,
-    Row,
-    layout,
-    missing_images,
-    refuse,
-)
+from tasks.folder import Lines, Row, layout, refuse
+from tasks.folder_source import FolderSource
 from tasks.scenes.domains import get_domain
 from tasks.scenes.draw import render
 from tasks.scenes.scene import IMAGE_SIZE, Scene, draw_scene
@@ -120,33 +112,20 @@ class Labelled(Row):
         return self.label_name or str(self.label)
 
 
-class FolderImages:
-    """Labelled images as ``tasks.folder`` describes them; they become squares.
+class FolderImages(FolderSource[Labelled]):
+    """Labelled images; see ``FolderSource``. Every label must be one of training's, of several."""
 
-    Args:
-        dataset: the dataset's name.
-        data_dir: the folder.
-        size: height and width of the squares.
+    row = Labelled
 
-    Raises:
-        UserError: the folder, a file or an image is missing, or a line is wrong, or a label is
-            not among those of training.
-    """
-
-    def __init__(self, dataset: str, data_dir: Path | None, size: tuple[int, int]) -> None:
-        self.size = size
-        folder = DataFolder(dataset, data_dir)
-        content = Fingerprint()
-        self._lines: dict[str, Lines[Labelled]] = {}
-        for part, name in folder.parts().items():
-            lines = folder.read(name, Labelled, content)
-            refuse(lines.path, missing_images(lines, [[row.image] for row in lines.rows]))
-            self._lines[part] = lines
-        self.parts = tuple(self._lines)
-        self.revision = f"sha256:{content.hexdigest()[:16]}"
-        self.labels = tuple(sorted({row.name for row in self._lines["train"].rows}))
-        for lines in self._lines.values():
+    def __init__(self, dataset: str, data_dir: Path | None, side: int) -> None:
+        super().__init__(dataset, data_dir, side)
+        self.labels = tuple(sorted({row.name for row in self.lines["train"].rows}))
+        for lines in self.lines.values():
             self._check_labels(lines)
+
+    def images_of(self, row: Labelled) -> Sequence[str]:
+        """Return the image's name."""
+        return (row.image,)
 
     def _check_labels(self, lines: Lines[Labelled]) -> None:
         refuse(
@@ -163,18 +142,6 @@ class FolderImages:
 
     def rows(self, part: str) -> LabelledImages:
         """Return all images of a part with their labels."""
-        rows = self._lines[part].rows
+        rows = self.lines[part].rows
         labels = [self.labels.index(row.name) for row in rows]
         return LabelledImages(np.asarray(labels, dtype=np.int64), np.arange(len(rows)))
-
-    def name(self, part: str, number: int) -> str:
-        """Return the image's file name."""
-        return self._lines[part].rows[number].image
-
-    def images(self, part: str, numbers: np.ndarray, fingerprint: Fingerprint) -> Units:
-        """Return the images, decoded when they are read."""
-        source = self._lines[part].images
-        names = [self.name(part, number) for number in numbers.tolist()]
-        for name in names:
-            fingerprint.add(source.stamp(name).encode())
-        return ImageFiles([ImageFile(source, name) for name in names], self.size)

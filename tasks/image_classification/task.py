@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.backbones.base import Backbone
-from harness.errors import UserError
 from tasks.assemble import SplitRows, assemble, choose_rows
 from tasks.base import (
     Answer,
@@ -23,8 +22,8 @@ from tasks.base import (
     ranked_answers,
 )
 from tasks.blind import majority_answer
-from tasks.folder import write_example
-from tasks.image_classification import CARD, ImageClassificationConfig
+from tasks.datasets import DatasetTask
+from tasks.image_classification import CARD
 from tasks.image_classification.sources import (
     EXAMPLE,
     LAYOUT,
@@ -32,9 +31,11 @@ from tasks.image_classification.sources import (
     LabelSource,
     ScenesShapes,
 )
+from tasks.image_rows import ImageRowsConfig
 from tasks.metrics import accuracy, accuracy_by_group
 from tasks.rows import IMAGE, read_new_rows
 from tasks.scenes.scene import IMAGE_SIZE
+from tasks.streams import own_stream
 
 
 class LabelHead(nn.Module):
@@ -56,7 +57,7 @@ class LabelHead(nn.Module):
         return self.output(states[self.stream].salient)
 
 
-class ImageClassification(AnsweringTask):
+class ImageClassification(DatasetTask, AnsweringTask):
     """One label an image.
 
     Args:
@@ -69,48 +70,26 @@ class ImageClassification(AnsweringTask):
         UserError: a folder is missing or damaged, or is given and not read.
     """
 
-    config: ImageClassificationConfig
-
-    def __init__(
-        self, config: ImageClassificationConfig, dataset: str, data_dir: Path | None, seed: int
-    ) -> None:
-        super().__init__(config, dataset, data_dir, seed)
-        self.card = next(card for card in CARD.datasets if card.name == dataset)
-        if data_dir is not None and self.card.source != "folder":
-            raise UserError(
-                f"--data-dir '{data_dir}': dataset '{dataset}' is read from no folder "
-                f"(source: {self.card.source}). Leave --data-dir out."
-            )
+    config: ImageRowsConfig
+    card, folder_layout, folder_example = CARD, LAYOUT, EXAMPLE
 
     @cached_property
     def source(self) -> LabelSource:
         """Where the images come from, opened when it is first asked for."""
-        if self.card.source == "folder":
-            return FolderImages(self.dataset, self.data_dir, self._size)
+        if self.in_folder:
+            return FolderImages(self.dataset, self.data_dir, self.config.image_size)
         return ScenesShapes()
 
     @property
     def _size(self) -> tuple[int, int]:
         """Height and width of the images in pixels."""
-        side = self.config.image_size if self.card.source == "folder" else IMAGE_SIZE
+        side = self.config.image_size if self.in_folder else IMAGE_SIZE
         return side, side
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of the labels, by position."""
         return tuple(self.source.labels)
-
-    @classmethod
-    def layout(cls, dataset: str) -> Mapping[str, str]:
-        """Return the files of a folder of labelled images; see ``Task.layout``."""
-        return LAYOUT if _is_folder(dataset) else super().layout(dataset)
-
-    @classmethod
-    def write_example(cls, dataset: str, folder: Path) -> None:
-        """Write a tiny folder of labelled images; see ``Task.write_example``."""
-        if not _is_folder(dataset):
-            super().write_example(dataset, folder)
-        write_example(folder, EXAMPLE)
 
     def load(self, limit: int | None = None) -> TaskData:
         """Read the labels, carve validation out where there is none, name the images."""
@@ -125,7 +104,7 @@ class ImageClassification(AnsweringTask):
             name: SplitRows(images=part.images, targets={"label": part.labels})
             for name, part in chosen.items()
         }
-        return assemble(self.card, self.source, rows)
+        return assemble(self.dataset_card, self.source, rows)
 
     def reads(self, backbone: Backbone) -> tuple[str, ...]:
         """Return the first stream that reads images alone.
@@ -133,13 +112,7 @@ class ImageClassification(AnsweringTask):
         Raises:
             UserError: there is none.
         """
-        for spec in backbone.specs:
-            if spec.modality == "image" and not spec.sources:
-                return (spec.name,)
-        raise UserError(
-            f"Task '{CARD.name}' needs a backbone with a stream of images; "
-            f"{type(backbone).__name__} has {', '.join(spec.name for spec in backbone.specs)}."
-        )
+        return (own_stream(backbone, CARD.name, "image"),)
 
     def build_head(
         self,
@@ -211,7 +184,3 @@ class ImageClassification(AnsweringTask):
     def ranked(self, output: Tensor, top: int) -> list[list[Answer]]:
         """Return the most probable labels; see ``AnsweringTask.ranked``."""
         return ranked_answers(output, self.labels, top)
-
-
-def _is_folder(dataset: str) -> bool:
-    return any(card.name == dataset and card.source == "folder" for card in CARD.datasets)

@@ -1,23 +1,14 @@
 """Images and their captions: drawn, or out of a folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
 from tasks.base import Images, Units
-from tasks.folder import (
-    DataFolder,
-    ImageFile,
-    ImageFiles,
-    Lines,
-    Row,
-    layout,
-    missing_images,
-    refuse,
-)
+from tasks.folder import Row, layout
+from tasks.folder_source import FolderSource
 from tasks.retrieval.pairs import Pairs, empty_captions, repeated
 from tasks.scenes.draw import render
 from tasks.scenes.language import captions
@@ -88,50 +79,24 @@ class Captioned(Row):
     captions: tuple[str, ...] = Field(min_length=1)
 
 
-class FolderCaptions:
-    """Photos and captions as ``tasks.folder`` describes them; photos become squares.
+class FolderCaptions(FolderSource[Captioned]):
+    """Photos and captions; see ``FolderSource``."""
 
-    Args:
-        dataset: the dataset's name.
-        data_dir: the folder.
-        size: height and width of the squares.
-
-    Raises:
-        UserError: the folder, a file or an image is missing, or a line is wrong.
-    """
-
+    row = Captioned
     frames = 1
 
-    def __init__(self, dataset: str, data_dir: Path | None, size: tuple[int, int]) -> None:
-        self.size = size
-        folder = DataFolder(dataset, data_dir)
-        content = Fingerprint()
-        self._lines: dict[str, Lines[Captioned]] = {}
-        for part, name in folder.parts().items():
-            lines = folder.read(name, Captioned, content)
-            problems = missing_images(lines, [[row.image] for row in lines.rows])
-            problems += repeated([row.image for row in lines.rows])
-            problems += empty_captions([row.captions for row in lines.rows])
-            refuse(lines.path, problems)
-            self._lines[part] = lines
-        self.parts = tuple(self._lines)
-        self.revision = f"sha256:{content.hexdigest()[:16]}"
+    def images_of(self, row: Captioned) -> Sequence[str]:
+        """Return the image's name."""
+        return (row.image,)
+
+    def problems(self, rows: Sequence[Captioned]) -> Sequence[str]:
+        """Return which images are repeated, and which captions are empty."""
+        captions = [row.captions for row in rows]
+        return [*repeated([row.image for row in rows]), *empty_captions(captions)]
 
     def pairs(self, part: str) -> Pairs:
         """Return all pairs of a part, a line's captions one after the other."""
-        rows = self._lines[part].rows
+        rows = self.lines[part].rows
         texts = [caption for row in rows for caption in row.captions]
         counts = [len(row.captions) for row in rows]
         return Pairs(texts, np.repeat(np.arange(len(rows)), counts))
-
-    def name(self, part: str, number: int) -> str:
-        """Return the image's file name."""
-        return self._lines[part].rows[number].image
-
-    def images(self, part: str, numbers: np.ndarray, fingerprint: Fingerprint) -> Units:
-        """Return the images, decoded when they are read."""
-        source = self._lines[part].images
-        names = [self.name(part, number) for number in numbers.tolist()]
-        for name in names:
-            fingerprint.add(source.stamp(name).encode())
-        return ImageFiles([ImageFile(source, name) for name in names], self.size)

@@ -13,7 +13,6 @@ class ImageTextRetrieval(RetrievalTask):
 
     def open(self) -> PairSource:
         """Return the source of the dataset; see ``RetrievalTask.open``."""
-        if self.dataset_card.source == "folder":
-            size = (self.config.image_size, self.config.image_size)
-            return FolderCaptions(self.dataset, self.data_dir, size)
+        if self.in_folder:
+            return FolderCaptions(self.dataset, self.data_dir, self.config.image_size)
         return ScenesCaptions()

@@ -11,16 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.backbones.base import Backbone
-from harness.cards import TaskCard
-from harness.errors import UserError
 from tasks.assemble import ImageSource, SplitRows, assemble, choose_rows
-from tasks.base import Split, Task, TaskData
-from tasks.folder import write_example
+from tasks.base import Split, TaskData
+from tasks.datasets import DatasetTask
 from tasks.metrics import retrieval_scores
 from tasks.retrieval.cards import RANKS, RetrievalConfig
 from tasks.retrieval.head import PairHead
 from tasks.retrieval.loss import hinge, infonce
 from tasks.retrieval.pairs import Pairs, candidates, chance
+from tasks.streams import own_stream
 
 
 class PairSource(ImageSource, Protocol):
@@ -34,7 +33,7 @@ class PairSource(ImageSource, Protocol):
         """Return all pairs of a part."""
 
 
-class RetrievalTask(Task):
+class RetrievalTask(DatasetTask):
     """Texts find their image or video, and these their texts, by embeddings.
 
     Args:
@@ -44,46 +43,18 @@ class RetrievalTask(Task):
         seed: unused; subsets and splits are fixed.
 
     Attributes:
-        card: the task's card.
         modality: ``image`` or ``video``.
-        folder_layout: what a folder holds, by file.
-        folder_example: the rows of a tiny folder.
     """
 
     config: RetrievalConfig
-    card: ClassVar[TaskCard]
     modality: ClassVar[str]
-    folder_layout: ClassVar[Mapping[str, str]]
-    folder_example: ClassVar[Mapping[str, Sequence[Mapping[str, Any]]]]
     embeds = True
 
     def __init__(
         self, config: RetrievalConfig, dataset: str, data_dir: Path | None, seed: int
     ) -> None:
         super().__init__(config, dataset, data_dir, seed)
-        self.dataset_card = next(card for card in self.card.datasets if card.name == dataset)
-        if data_dir is not None and self.dataset_card.source != "folder":
-            raise UserError(
-                f"--data-dir '{data_dir}': dataset '{dataset}' is read from no folder "
-                f"(source: {self.dataset_card.source}). Leave --data-dir out."
-            )
         self.source = self.open()
-
-    @classmethod
-    def layout(cls, dataset: str) -> Mapping[str, str]:
-        """Return the files of a folder of pairs; see ``Task.layout``."""
-        return cls.folder_layout if cls._is_folder(dataset) else super().layout(dataset)
-
-    @classmethod
-    def write_example(cls, dataset: str, folder: Path) -> None:
-        """Write a tiny folder of pairs; see ``Task.write_example``."""
-        if not cls._is_folder(dataset):
-            super().write_example(dataset, folder)
-        write_example(folder, cls.folder_example)
-
-    @classmethod
-    def _is_folder(cls, dataset: str) -> bool:
-        return any(c.name == dataset and c.source == "folder" for c in cls.card.datasets)
 
     @abstractmethod
     def open(self) -> PairSource:
@@ -113,20 +84,7 @@ class RetrievalTask(Task):
         Raises:
             UserError: a stream of the two is missing, or reads the other one.
         """
-        found = []
-        for modality in ("image", "text"):
-            for spec in backbone.specs:
-                if spec.sources or spec.modality != modality:
-                    continue
-                found.append(spec.name)
-                break
-            else:
-                raise UserError(
-                    f"Task '{self.card.name}' needs a backbone with a stream of its own for "
-                    f"{modality}s; {type(backbone).__name__} has "
-                    f"{', '.join(spec.name for spec in backbone.specs)}."
-                )
-        return tuple(found)
+        return tuple(own_stream(backbone, self.card.name, m) for m in ("image", "text"))
 
     def build_head(self, backbone: Backbone, embedded: Sequence[str] = ()) -> nn.Module:
         """Return the head that embeds both streams."""

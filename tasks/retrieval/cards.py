@@ -6,29 +6,14 @@ from typing import Any, Literal
 from pydantic import Field
 
 from harness.cards import Direction
-from harness.registry import Config
+from tasks.image_rows import ImageRowsConfig
 
 RANKS = (1, 5, 10)
 
 
-class RetrievalConfig(Config):
+class RetrievalConfig(ImageRowsConfig):
     """Which pairs are used, and how they are compared. Subsets are fixed by no run's seed."""
 
-    train_rows: int | None = Field(
-        default=None,
-        ge=1,
-        description="At most this many training pairs, a fixed random subset; null: all.",
-    )
-    val_fraction: float = Field(
-        default=0.1,
-        gt=0.0,
-        lt=1.0,
-        description="Share of the training images set aside for validation, where the data have "
-        "no validation of their own.",
-    )
-    image_size: int = Field(
-        default=224, ge=8, description="Of a folder: side of the squares that photos become."
-    )
     width: int = Field(
         default=128, ge=1, description="Size of the embeddings where the backbone has no own."
     )

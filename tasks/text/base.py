@@ -27,6 +27,7 @@ from tasks.blind import answers_by_words, majority_answer
 from tasks.metrics import text_scores
 from tasks.rows import TEXT, TEXT_PAIR, read_new_rows
 from tasks.sources import Fingerprint
+from tasks.streams import own_stream
 from tasks.subsets import fixed_subset
 from tasks.text.cards import MINI, GlueConfig, SubsetConfig, Table
 from tasks.text.folder import TextFolder, folder_layout, write_example
@@ -134,13 +135,7 @@ class TextTask(AnsweringTask):
         Raises:
             UserError: there is none.
         """
-        for spec in backbone.specs:
-            if spec.modality == "text" and not spec.sources:
-                return (spec.name,)
-        raise UserError(
-            f"Task '{self.card.name}' needs a backbone with a stream of texts; "
-            f"{type(backbone).__name__} has {', '.join(spec.name for spec in backbone.specs)}."
-        )
+        return (own_stream(backbone, self.card.name, "text"),)
 
     def build_head(
         self,

@@ -1,6 +1,6 @@
 """Videos as frames, and their captions: drawn, or out of a folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +8,8 @@ from pydantic import Field
 
 from harness.errors import UserError
 from tasks.base import Images, Units
-from tasks.folder import (
-    DataFolder,
-    ImageFile,
-    ImageFiles,
-    Lines,
-    Row,
-    layout,
-    missing_images,
-    refuse,
-)
+from tasks.folder import Row, layout
+from tasks.folder_source import FolderSource
 from tasks.retrieval.pairs import Pairs, empty_captions, repeated
 from tasks.scenes.clips import FRAMES, Clip, draw_clip, render_clip
 from tasks.sources import Fingerprint
@@ -86,34 +78,14 @@ class CaptionedVideo(Row):
         return self.captions if self.caption is None else (*self.captions, self.caption)
 
 
-class FolderVideos:
-    """Frames and captions as ``tasks.folder`` describes them; frames become squares.
+class FolderVideos(FolderSource[CaptionedVideo]):
+    """Frames and captions; see ``FolderSource``. Every video must have as many frames."""
 
-    Args:
-        dataset: the dataset's name.
-        data_dir: the folder.
-        size: height and width of the squares.
+    row = CaptionedVideo
 
-    Raises:
-        UserError: the folder, a file or a frame is missing, or a line is wrong, or the videos
-            have different numbers of frames.
-    """
-
-    def __init__(self, dataset: str, data_dir: Path | None, size: tuple[int, int]) -> None:
-        self.size = size
-        folder = DataFolder(dataset, data_dir)
-        content = Fingerprint()
-        self._lines: dict[str, Lines[CaptionedVideo]] = {}
-        for part, name in folder.parts().items():
-            lines = folder.read(name, CaptionedVideo, content)
-            problems = missing_images(lines, [row.frames for row in lines.rows])
-            problems += repeated([row.video for row in lines.rows])
-            problems += empty_captions([row.texts for row in lines.rows])
-            refuse(lines.path, problems)
-            self._lines[part] = lines
-        self.parts = tuple(self._lines)
-        self.revision = f"sha256:{content.hexdigest()[:16]}"
-        counts = {len(row.frames) for lines in self._lines.values() for row in lines.rows}
+    def __init__(self, dataset: str, data_dir: Path | None, side: int) -> None:
+        super().__init__(dataset, data_dir, side)
+        counts = {len(row.frames) for lines in self.lines.values() for row in lines.rows}
         if len(counts) > 1:
             raise UserError(
                 f"Dataset '{dataset}': every video must have as many frames; found "
@@ -121,20 +93,23 @@ class FolderVideos:
             )
         (self.frames,) = counts
 
+    def images_of(self, row: CaptionedVideo) -> Sequence[str]:
+        """Return the names of the frames."""
+        return row.frames
+
+    def problems(self, rows: Sequence[CaptionedVideo]) -> Sequence[str]:
+        """Return which videos are repeated, and which captions are empty."""
+        return [
+            *repeated([row.video for row in rows]),
+            *empty_captions([row.texts for row in rows]),
+        ]
+
     def pairs(self, part: str) -> Pairs:
         """Return all pairs of a part, a line's captions one after the other."""
-        rows = self._lines[part].rows
+        rows = self.lines[part].rows
         texts = [text for row in rows for text in row.texts]
         return Pairs(texts, np.repeat(np.arange(len(rows)), [len(row.texts) for row in rows]))
 
     def name(self, part: str, number: int) -> str:
         """Return the video's name."""
-        return self._lines[part].rows[number].video
-
-    def images(self, part: str, numbers: np.ndarray, fingerprint: Fingerprint) -> Units:
-        """Return the frames, decoded when they are read."""
-        lines = self._lines[part]
-        names = [frame for number in numbers.tolist() for frame in lines.rows[number].frames]
-        for name in names:
-            fingerprint.add(lines.images.stamp(name).encode())
-        return ImageFiles([ImageFile(lines.images, name) for name in names], self.size)
+        return self.lines[part].rows[number].video

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.backbones.base import Backbone
-from harness.cards import TaskCard
-from harness.errors import UserError, did_you_mean
+from harness.errors import UserError
 from tasks.base import (
     Answer,
     AnsweringTask,
@@ -27,7 +26,8 @@ from tasks.base import (
     ranked_answers,
 )
 from tasks.blind import answers_by_words, majority_answer
-from tasks.folder import layout, write_example
+from tasks.datasets import DatasetTask
+from tasks.folder import layout
 from tasks.metrics import (
     accuracy,
     accuracy_by_group,
@@ -77,7 +77,7 @@ class AnswerHead(nn.Module):
         return self.layers(torch.cat(salients, 1) if len(salients) > 1 else salients[0])
 
 
-class Vqa(AnsweringTask):
+class Vqa(DatasetTask, AnsweringTask):
     """Visual question answering as classification over a closed vocabulary of answers.
 
     Args:
@@ -89,49 +89,26 @@ class Vqa(AnsweringTask):
     Raises:
         UserError: the dataset is unknown, or its folder is missing or damaged, or one is given
             that it does not read.
+
+    Attributes:
+        sources: the datasets that need no folder, by name.
+        folder_source: what reads a folder.
     """
 
     config: VqaConfig
-    task_card: ClassVar[TaskCard] = CARD
+    card = CARD
+    folder_layout = layout(FolderVqa.line)
+    folder_example = FolderVqa.example
     sources: ClassVar[Mapping[str, type[Dataset]]] = {"easy-vqa": EasyVqa, "scenes-vqa": ScenesVqa}
     folder_source: ClassVar[type[FolderVqa]] = FolderVqa
 
     def __init__(self, config: VqaConfig, dataset: str, data_dir: Path | None, seed: int) -> None:
         super().__init__(config, dataset, data_dir, seed)
-        cards = {card.name: card for card in self.task_card.datasets}
-        if dataset not in cards:
-            raise UserError(
-                f"Unknown dataset '{dataset}' of task '{self.task_card.name}'."
-                f"{did_you_mean(dataset, cards)}"
-            )
-        self.card = cards[dataset]
-        if self.card.source == "folder":
-            self.source: Dataset = self.folder_source(config, data_dir, dataset)
-            return
-        if data_dir is not None:
-            raise UserError(
-                f"--data-dir '{data_dir}': dataset '{dataset}' is read from no folder "
-                f"(source: {self.card.source}). Leave --data-dir out."
-            )
-        self.source = self.sources[dataset](config, None)
-
-    @classmethod
-    def layout(cls, dataset: str) -> Mapping[str, str]:
-        """Return the files of a folder of questions; see ``Task.layout``."""
-        if cls._is_folder(dataset):
-            return layout(cls.folder_source.line)
-        return super().layout(dataset)
-
-    @classmethod
-    def write_example(cls, dataset: str, folder: Path) -> None:
-        """Write a tiny folder of questions; see ``Task.write_example``."""
-        if not cls._is_folder(dataset):
-            super().write_example(dataset, folder)
-        write_example(folder, cls.folder_source.example)
-
-    @classmethod
-    def _is_folder(cls, dataset: str) -> bool:
-        return any(c.name == dataset and c.source == "folder" for c in cls.task_card.datasets)
+        self.source: Dataset = (
+            self.folder_source(config, data_dir, dataset)
+            if self.in_folder
+            else self.sources[dataset](config, None)
+        )
 
     @cached_property
     def answers(self) -> tuple[str, ...]:
@@ -157,10 +134,10 @@ class Vqa(AnsweringTask):
             units={"image": Chain(images), "text": Texts(strings)},
             splits=splits,
             provenance=Provenance(
-                name=self.card.name,
-                source=self.card.source,
+                name=self.dataset,
+                source=self.dataset_card.source,
                 revision=self.source.revision,
-                licence=self.card.licence,
+                licence=self.dataset_card.licence,
                 rows={name: len(split) for name, split in splits.items()},
                 fingerprint=fingerprint.hexdigest(),
             ),
@@ -185,7 +162,7 @@ class Vqa(AnsweringTask):
 
     def _refuse_unknown(self, unknown: Sequence[str]) -> None:
         """Refuse training answers that a dataset's own list lacks; a folder has no such list."""
-        if self.card.source != "folder":
+        if not self.in_folder:
             raise UserError(
                 f"Dataset '{self.dataset}' is damaged: its training answers {unknown} are not in "
                 f"its own list of answers."
@@ -237,7 +214,7 @@ class Vqa(AnsweringTask):
         Raises:
             UserError: they do not read both the image and the question.
         """
-        return last_streams(backbone, self.task_card.name, CARD.modalities)
+        return last_streams(backbone, self.card.name, CARD.modalities)
 
     def build_head(
         self,
