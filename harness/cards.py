@@ -164,7 +164,8 @@ class TaskCard(Card):
         metrics: direction of every metric.
         primary: the metric that selects the best epoch.
         datasets: by name; the first is the default.
-        recipes: values of ``task.*`` and ``train.*`` by recipe name, for instance
+        recipes: values of ``task.*`` and ``train.*`` by recipe name, and of ``method.*`` for the
+            methods that have such a field, for instance
             ``{"quick": {"train.epochs": 3}}``; ``default`` must be among them.
         backbone: the default backbone.
     """

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, SerializeAsAny
 
 from harness.backbones.quantize import QuantizeConfig
@@ -33,6 +32,7 @@ from harness.compatibility import (
 )
 from harness.errors import ConfigError, UserError, did_you_mean
 from harness.registry import Choice, Config, Registry
+from harness.typed_values import read_file, read_overrides
 from harness.validation import validate
 
 Amp = Literal["off", "bf16", "auto"]
@@ -283,17 +283,28 @@ def _layer(
     if method:
         values["train"].update(method.card.train)
         values["method"].update(method_values(method, backbone, problems))
-    _apply(values, recipe.items(), problems)
+    _apply(values, _for_method(recipe, method), problems)
     if backbone:
         values["backbone"].update(backbone.values)
     if method:
         _apply(values, method.card.settings.get(method.preset or "", {}).items(), problems)
     if request.config_file:
-        _apply(values, _read_file(request.config_file, problems), problems)
-    _apply(values, _read_overrides(request.overrides, problems), problems)
+        _apply(values, read_file(request.config_file, problems), problems)
+    _apply(values, read_overrides(request.overrides, problems), problems)
     typed = {"amp": request.amp, "grad_checkpoint": request.grad_checkpoint}
     values["train"].update({name: value for name, value in typed.items() if value is not None})
     return values
+
+
+def _for_method(
+    recipe: Mapping[str, Any], method: Choice[MethodCard] | None
+) -> Iterator[tuple[str, Any]]:
+    """Yield a recipe's pairs, those of ``method.*`` only where the method has the field."""
+    fields = method.card.config.model_fields if method else {}
+    for path, value in recipe.items():
+        section, _, field = path.partition(".")
+        if section != "method" or field in fields:
+            yield path, value
 
 
 def method_values(
@@ -332,53 +343,6 @@ def _with(values: Mapping[str, Any], fields: Sequence[str], value: Any) -> dict[
         held = values.get(field)
         value = _with(held if isinstance(held, Mapping) else {}, inner, value)
     return {**values, field: value}
-
-
-def _read_overrides(overrides: tuple[str, ...], problems: list[str]) -> Iterator[tuple[str, Any]]:
-    for text in overrides:
-        path, equals, raw = text.partition("=")
-        if not equals:
-            problems.append(f"'--set {text}' has no '='; write for instance --set method.bits=4.")
-            continue
-        try:
-            yield path.strip(), parse_scalar(raw)
-        except yaml.YAMLError:
-            problems.append(f"'--set {text}': the value '{raw}' is not valid YAML.")
-
-
-def parse_scalar(text: str) -> Any:
-    """Read a value as YAML does, and ``1e-3`` as the number that people mean."""
-    value = yaml.safe_load(text)
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _read_file(path: Path, problems: list[str]) -> list[tuple[str, Any]]:
-    """Read ``{section: {field: value}}`` and return ``section.field`` pairs."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        problems.append(f"Cannot read --config {path}: {error.strerror}.")
-        return []
-    except yaml.YAMLError as error:
-        problems.append(f"--config {path} is not valid YAML: {error}.")
-        return []
-    if not isinstance(content, Mapping) or not all(
-        isinstance(fields, Mapping) for fields in content.values()
-    ):
-        problems.append(
-            f"--config {path} must hold sections with fields, for instance 'train: {{lr: 0.001}}'."
-        )
-        return []
-    return [
-        (f"{section}.{field}", parse_scalar(value) if isinstance(value, str) else value)
-        for section, fields in content.items()
-        for field, value in fields.items()
-    ]
 
 
 def _section_classes(

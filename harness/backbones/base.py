@@ -381,6 +381,13 @@ class Backbone(nn.Module, ABC):
         """
         raise UserError(f"{type(self).__name__} has no embedding of stream '{stream}'.")
 
+    def projection(self, stream: str) -> nn.Linear | None:
+        """Return a new linear layer from a salient token into the space of pretraining, or None.
+
+        A retrieval head trains it on from there, where ``embed`` has no frozen one.
+        """
+        return None
+
     @property
     def paper_reads(self) -> tuple[str, ...]:
         """The streams that the head of the backbone's paper task reads."""

@@ -207,7 +207,7 @@ READINGS = (
         question="The last hidden state of the backbone is added before the head; the hosts on T5 "
         "add none.",
         taken="As on the host: it is not added.",
-        fields=("merge",),
+        fields=("join",),
     ),
     Reading(
         place="Fig. 1",

@@ -52,7 +52,7 @@ class SideConfig(Config):
         "side_copy",
         description="whether a trained copy of a stream's final norm follows the upsampler",
     )
-    merge: Literal["none", "gate", "add"] = Field(
+    join: Literal["none", "gate", "add"] = Field(
         "none",
         description="how the frozen output joins the result: not at all, g side + (1 - g) frozen "
         "with g from 0.5, or side + g frozen with g from 0",

@@ -51,7 +51,7 @@ class ScaledSum(nn.Module):
 
 
 class NetworkMethod(SideMethod):
-    """A side network, then a trained copy of the stream's final norm, then an optional merge.
+    """A side network, a trained copy of the stream's final norm, and the frozen output on request.
 
     Args:
         config: a ``SideConfig``.
@@ -63,9 +63,9 @@ class NetworkMethod(SideMethod):
         super().__init__(config, backbone, reads)
         assert isinstance(config, SideConfig)
         self.network = self.build_network(config)
-        merged = self.reads if config.merge != "none" else ()
+        merged = self.reads if config.join != "none" else ()
         self.merges = nn.ModuleDict(
-            {n: Gate(GATE_TEMPERATURE) if config.merge == "gate" else ScaledSum() for n in merged}
+            {n: Gate(GATE_TEMPERATURE) if config.join == "gate" else ScaledSum() for n in merged}
         )
 
     @abstractmethod

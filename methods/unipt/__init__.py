@@ -38,10 +38,10 @@ class UniptConfig(SideConfig):
 
     @model_validator(mode="after")
     def _check_output(self) -> "UniptConfig":
-        if self.output != "state" and self.merge != "none":
+        if self.output != "state" and self.join != "none":
             raise ValueError(
-                f"merge={self.merge} joins hidden states, but output={self.output} has none at "
-                f"the backbone's width; leave merge=none"
+                f"join={self.join} lets in hidden states, but output={self.output} has none at "
+                f"the backbone's width; leave join=none"
             )
         return self
 

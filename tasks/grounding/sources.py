@@ -51,16 +51,16 @@ class ExpressionSource(ImageSource, Protocol):
 
 
 class ScenesBoxes:
-    """Objects of drawn scenes, of the domain that no pretraining has seen.
+    """Objects of drawn scenes, some of whose words are new to the bundled model.
 
     Every object that words alone can tell from the others of its scene has one expression.
     """
 
-    revision = "shifted-1"
+    revision = "mixed-1"
     parts = ("train", "test")
-    domain, world_seed, stream = "shifted", 7004, 22
-    object_counts = (0.0, 0.4, 0.35, 0.25)
-    scenes: Mapping[str, range] = {"train": range(0, 2000), "test": range(2000, 2400)}
+    domain, world_seed, stream = "mixed", 7004, 22
+    object_counts = (0.0, 0.7, 0.3, 0.0)
+    scenes: Mapping[str, range] = {"train": range(0, 4000), "test": range(4000, 4400)}
 
     def expressions(self, part: str) -> Expressions:
         """Return all expressions of a part."""

@@ -20,7 +20,7 @@ CARD = TaskCard(
             summary="3,000 drawn scenes with two captions each, 500 more for test",
             source="bundled",
             licence="Apache-2.0",
-            origin="drawn by tasks.scenes, domain shifted",
+            origin="drawn by tasks.scenes, domain mixed",
         ),
         DatasetCard(
             name="flickr30k",

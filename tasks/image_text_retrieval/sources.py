@@ -17,15 +17,15 @@ from tasks.sources import Fingerprint
 
 
 class ScenesCaptions:
-    """Drawn scenes of two objects or more, of the domain that no pretraining has seen.
+    """Drawn scenes of two objects or more, half of whose words are new to the bundled model.
 
     A scene of one object has a caption that fits many scenes, so that no model could tell them.
     """
 
-    revision = "shifted-1"
+    revision = "mixed-1"
     frames = 1
     parts = ("train", "test")
-    domain, world_seed, stream = "shifted", 7002, 21
+    domain, world_seed, stream = "mixed", 7002, 21
     object_counts = (0.0, 0.4, 0.35, 0.25)
     captions_per_scene = 2
     scenes: Mapping[str, range] = {"train": range(0, 3000), "test": range(3000, 3500)}

@@ -15,7 +15,7 @@ class RetrievalConfig(ImageRowsConfig):
     """Which pairs are used, and how they are compared. Subsets are fixed by no run's seed."""
 
     width: int = Field(
-        default=128, ge=1, description="Size of the embeddings where the backbone has no own."
+        default=128, ge=1, description="Size of the embeddings where the backbone brings none."
     )
     loss: Literal["infonce", "hinge"] = Field(
         default="infonce",
@@ -35,7 +35,7 @@ def metrics(first: str) -> Mapping[str, Direction]:
 
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
-    "quick": {"task.train_rows": 2000, "train.epochs": 2, "train.batch_size": 128},
-    "default": {"train.epochs": 5, "train.batch_size": 128},
-    "full": {"train.epochs": 15, "train.batch_size": 128},
+    "quick": {"task.train_rows": 2000, "train.epochs": 5, "train.batch_size": 128},
+    "default": {"train.epochs": 10, "train.batch_size": 128},
+    "full": {"train.epochs": 30, "train.batch_size": 128},
 }

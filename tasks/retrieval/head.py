@@ -18,15 +18,16 @@ class PairHead(nn.Module):
     """Embeddings of both streams, of length 1; the first times a trained scale where asked.
 
     A backbone with a retrieval head of its own brings it; one with a frozen embedding embeds the
-    salient tokens; of any other the salient tokens are projected. Where the first stream has
-    several rows for one of the second, they are a video's frames, and their mean is its embedding.
+    salient tokens; of any other the salient tokens are projected, from where pretraining left its
+    projection if it had one. Where the first stream has several rows for one of the second, they
+    are a video's frames, and their mean is its embedding.
 
     Source: the mean pooling of CLIP4Clip, Luo et al. 2021, section 3.3.
 
     Args:
         backbone: the model; not a part of the head.
         streams: the two streams, for instance image and text.
-        width: size E of the embeddings where the backbone names none.
+        width: size E of the embeddings where the backbone brings none.
         embedded: streams whose states a method has brought to the embedding's width.
         scaled: whether a scale is trained, the inverse of the temperature.
     """
@@ -50,7 +51,9 @@ class PairHead(nn.Module):
         self.embeds = type(backbone).embed is not Backbone.embed
         self.projections = nn.ModuleDict()
         if self.pooling is None and not self.embeds:
-            self.projections.update({s.name: nn.Linear(s.width, width) for s in specs})
+            self.projections.update(
+                {s.name: backbone.projection(s.name) or nn.Linear(s.width, width) for s in specs}
+            )
         self.log_scale = nn.Parameter(torch.tensor(-math.log(TEMPERATURE))) if scaled else None
 
     def forward(self, states: States) -> Tensor:

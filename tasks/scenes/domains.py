@@ -1,10 +1,11 @@
 """The domains of the world: which colours, shapes, textures and words a scene may use.
 
-Every domain has its own palette, shapes, textures and vocabulary. What `shifted` uses is held out
-of `pretrain`, word for word, so that a model pretrained on the one has to be adapted to the other.
+What `shifted` uses is held out of `pretrain`, word for word, so that a model pretrained on the one
+has to be adapted to the other. `mixed` is nearer: what `pretrain` knows, and beside it a third of
+the colours, half of the shapes and a texture of `shifted`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.errors import UserError
 
@@ -145,7 +146,15 @@ SHIFTED = Domain(
     },
 )
 
-DOMAINS = {domain.name: domain for domain in (PRETRAIN, SHIFTED)}
+MIXED = replace(
+    PRETRAIN,
+    name="mixed",
+    colours=PRETRAIN.colours | dict(list(SHIFTED.colours.items())[::3]),
+    shapes=PRETRAIN.shapes + SHIFTED.shapes[:4],
+    textures={**PRETRAIN.textures, "checkered": "checkered"},
+)
+
+DOMAINS = {domain.name: domain for domain in (PRETRAIN, MIXED, SHIFTED)}
 
 
 def get_domain(name: str) -> Domain:

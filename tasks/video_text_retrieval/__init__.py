@@ -20,7 +20,7 @@ CARD = TaskCard(
             summary="1,500 clips of four frames in which one shape moves, 300 more for test",
             source="bundled",
             licence="Apache-2.0",
-            origin="drawn by tasks.scenes, domain shifted",
+            origin="drawn by tasks.scenes, domain mixed",
         ),
         DatasetCard(
             name="msrvtt",

@@ -16,12 +16,12 @@ from tasks.sources import Fingerprint
 
 
 class ScenesClips:
-    """Drawn clips in which one shape moves, of the domain that no pretraining has seen."""
+    """Drawn clips in which one shape moves, with words that are new to the bundled model."""
 
-    revision = "shifted-1"
+    revision = "mixed-1"
     frames = FRAMES
     parts = ("train", "test")
-    domain, world_seed = "shifted", 7003
+    domain, world_seed = "mixed", 7003
     clips: Mapping[str, range] = {"train": range(0, 1500), "test": range(1500, 1800)}
 
     def __init__(self) -> None:

@@ -99,6 +99,24 @@ def test_yaml_tags_are_not_executed(tmp_path: Path) -> None:
     assert "not valid YAML" in problems(config_file=path)[0]
 
 
+@pytest.mark.parametrize("typed", ["off", "bf16"])
+def test_words_stay_words(typed: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"train: {{amp: {typed}, grad_checkpoint: true}}\n")
+    for fields in ({"config_file": path}, {"overrides": (f"train.amp={typed}",)}):
+        assert resolve(RunRequest(method="full", task="vqa", **fields)).train.amp == typed
+
+
+def test_a_recipe_sets_a_field_of_the_methods_that_have_it() -> None:
+    def method(name: str, *overrides: str) -> dict[str, Any]:
+        request = RunRequest(method=name, task="grounding", overrides=overrides)
+        return resolve(request).method.model_dump()
+
+    assert method("lst")["config"]["join"] == "gate"
+    assert method("lst", "method.join=none")["config"]["join"] == "none"
+    assert "join" not in method("linear_probe")["config"]
+
+
 def test_a_wrong_type_quotes_what_was_typed() -> None:
     (found,) = problems(overrides=("train.epochs=many",))
     assert found.startswith("train.epochs=many:")

@@ -46,7 +46,7 @@ READINGS: dict[str, dict[str, tuple[Any, ...]]] = {
     "host": {"host": ("unipt", "sherl", "lst")},
     "expert width": {"expert_hidden": ("4m", "m", "d", 24)},
     "dispatch": {"dispatch": ("sparse", "dense")},
-    "merge with the backbone": {"merge": ("none", "gate", "add")},
+    "merge with the backbone": {"join": ("none", "gate", "add")},
     "norms of a side block": {"block_norm": ("stream", "pre", "post")},
     "remedies beside noise": {
         "clip": ("none", "mse", "output"),
@@ -201,17 +201,17 @@ def test_a_temperature_flattens_the_router():
     assert entropies == sorted(entropies)
 
 
-@pytest.mark.parametrize("merge", ["gate", "add"])
-def test_the_frozen_output_joins_the_result(merge):
+@pytest.mark.parametrize("join", ["gate", "add"])
+def test_the_frozen_output_joins_the_result(join):
     backbone = TinyBackbone.build(TinyConfig(width=32, heads=4))
-    method = build_method("mp_ismoe", backbone, merge=merge).eval()
+    method = build_method("mp_ismoe", backbone, join=join).eval()
     states = method.frozen(tiny_inputs(backbone))
     with torch.no_grad():
-        method.merges["joint"].get_parameter("alpha" if merge == "gate" else "gate").fill_(0.05)
+        method.merges["joint"].get_parameter("alpha" if join == "gate" else "gate").fill_(0.05)
         side = method.network(states, backbone)["joint"]
         merged = method.side(states)["joint"].output
     frozen = states["joint"].output
-    share = torch.sigmoid(torch.tensor(0.5)) if merge == "gate" else None
+    share = torch.sigmoid(torch.tensor(0.5)) if join == "gate" else None
     expected = side + 0.05 * frozen if share is None else share * side + (1 - share) * frozen
     assert torch.allclose(merged, expected, atol=1e-5)
 

@@ -243,16 +243,16 @@ def test_feed_forward_shrinks_with_the_width():
     assert isinstance(feed_forward(spec(), 8), FeedForward)
 
 
-@pytest.mark.parametrize("merge", ["gate", "add"])
-def test_merging_lets_the_frozen_output_through(merge):
+@pytest.mark.parametrize("join", ["gate", "add"])
+def test_joining_lets_the_frozen_output_through(join):
     backbone = TinyBackbone.build(TinyConfig(width=32, heads=4))
-    method = build_method("lst", backbone, merge=merge, train_norms="none").eval()
+    method = build_method("lst", backbone, join=join, train_norms="none").eval()
     states = method.frozen(tiny_inputs(backbone))
     with torch.no_grad():
         plain = method.network(states, backbone)["joint"]
         merged = method.side(states)["joint"].output
         frozen = states["joint"].output
-    share = {"gate": 0.5 * plain + 0.5 * frozen, "add": plain}[merge]
+    share = {"gate": 0.5 * plain + 0.5 * frozen, "add": plain}[join]
     assert torch.allclose(merged, share, atol=1e-6)
 
 

@@ -1,21 +1,25 @@
 """Grounding, GQA, image classification and videos: what their rows say, and a run of each."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from harness.backbones.base import StreamSpec, StreamState
 from harness.cards import TASKS
 from harness.config import resolve
 from harness.errors import UserError
 from harness.run import RunOptions, run
 from harness.testing.runs import small_request
+from harness.testing.small import small_backbone
 from tasks.base import Task
 from tasks.gqa import SEMANTIC, STRUCTURAL
 from tasks.grounding.sources import ScenesBoxes
-from tasks.grounding.task import corners, generalized_iou
+from tasks.grounding.task import BoxHead, corners, generalized_iou
 from tasks.image_classification.sources import ScenesShapes
 from tasks.metrics import box_giou, box_iou
 from tasks.scenes.clips import FRAMES, MOTIONS, draw_clip, render_clip
@@ -75,6 +79,43 @@ def test_a_right_box_has_no_loss_but_rounding_and_scores_one():
     worse = centres + 0.2
     assert float(grounding.loss(worse, {"box": boxes})) > 1
     assert box_iou(corners(worse).numpy(), boxes.numpy()).mean() < 0.5
+
+
+@pytest.mark.parametrize("streams", [("image", "joint"), ("image", "text"), ("decoder",)])
+def test_a_box_depends_on_real_tokens_in_any_order(streams):
+    torch.manual_seed(0)
+    specs = [
+        StreamSpec(n, 8, 1, 1, 8, modality=n if n in ("image", "text") else None) for n in streams
+    ]
+    head = BoxHead(specs)
+    order = torch.randperm(5)
+
+    def boxes(change: Callable[[Tensor], Tensor]) -> Tensor:
+        generator = torch.Generator().manual_seed(1)
+        states = {}
+        for name in streams:
+            tokens = torch.randn(3, 5, 8, generator=generator)  # [B, N, D]
+            mask = torch.arange(5) < torch.tensor([[5], [4], [3]])  # [B, N]
+            states[name] = StreamState(change(tokens), change(mask), tokens[:, 0])
+        return head(states)
+
+    def hide(values: Tensor) -> Tensor:
+        if values.dtype == torch.bool:
+            return values
+        kept = torch.arange(5)[:, None] < torch.tensor([5, 4, 3])[:, None, None]
+        return torch.where(kept, values, 9.0)
+
+    whole = boxes(lambda values: values)
+    assert whole.shape == (3, 4)
+    assert torch.allclose(boxes(lambda values: values[:, order]), whole, atol=1e-6)
+    assert torch.allclose(boxes(hide), whole, atol=1e-6)
+    assert not torch.allclose(boxes(lambda v: v if v.dtype == torch.bool else v.flip(2)), whole)
+
+
+def test_boxes_are_looked_for_in_the_image_that_a_joint_stream_reads():
+    grounding = task("grounding")
+    assert grounding.reads(small_backbone("scenes_vl")) == ("image", "joint")
+    assert grounding.reads(small_backbone("mdetr")) == ("decoder",)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from tasks.scenes.domains import DOMAINS, PRETRAIN, SHIFTED, get_domain
+from tasks.scenes.domains import DOMAINS, MIXED, PRETRAIN, SHIFTED, get_domain
 from tasks.scenes.draw import render
 from tasks.scenes.language import NUMBERS, captions, holds, place
 from tasks.scenes.scene import IMAGE_SIZE, Scene, SceneObject, draw_scene, scene_generator
@@ -70,7 +70,7 @@ def test_objects_stand_apart_inside_the_image_and_off_the_background(domain, ind
 
 
 def test_an_unknown_domain_is_named_with_the_known_ones():
-    with pytest.raises(UserError, match=r"'mars'.*pretrain, shifted"):
+    with pytest.raises(UserError, match=r"'mars'.*pretrain, mixed, shifted"):
         get_domain("mars")
 
 
@@ -82,6 +82,15 @@ def test_what_is_shifted_is_held_out_of_pretraining():
     held_out = new | relation_words - {"of"}
     assert not held_out & words_of("pretrain", 1500)
     assert held_out <= words_of("shifted", 1500)
+
+
+def test_what_is_mixed_knows_pretraining_and_a_part_of_what_is_shifted():
+    for field in ("colours", "shapes", "textures"):
+        mixed = set(getattr(MIXED, field))
+        assert set(getattr(PRETRAIN, field)) < mixed, field
+        new = mixed - set(getattr(PRETRAIN, field))
+        assert new < set(getattr(SHIFTED, field)), field
+        assert new & words_of("mixed", 1500), field
 
 
 def test_colour_ranges_of_the_two_domains_do_not_overlap():

@@ -57,3 +57,18 @@ def read_weights(backbone: nn.Module, folder: Path) -> tuple[Path, str]:
     except RuntimeError as error:
         raise UserError(f"the weights in {path} do not fit the configuration: {error}") from error
     return path, found
+
+
+def read_projection(path: Path, stream: str) -> nn.Linear:
+    """Returns a stream's projection into the space of contrastive pretraining, as a new layer.
+
+    Args:
+        path: The weight file, whose checksum `read_weights` has verified.
+        stream: `image` or `text`.
+    """
+    prefix = f"{HEADS_PREFIX}{stream}_projection."
+    with safe_open(path, framework="pt") as file:
+        weight, bias = (file.get_tensor(prefix + name) for name in ("weight", "bias"))
+    projection = nn.utils.skip_init(nn.Linear, *reversed(weight.shape))
+    projection.load_state_dict({"weight": weight, "bias": bias})
+    return projection

@@ -38,7 +38,12 @@ from harness.backbones.parts import (
     prepend,
 )
 from harness.backbones.scenes_vl import ScenesVLConfig
-from harness.backbones.scenes_vl.checkpoint import TOKENIZER_FILE, WEIGHTS_FOLDER, read_weights
+from harness.backbones.scenes_vl.checkpoint import (
+    TOKENIZER_FILE,
+    WEIGHTS_FOLDER,
+    read_projection,
+    read_weights,
+)
 from harness.backbones.scenes_vl.text import encode_texts, load_tokenizer, whole_rows
 from harness.registry import Config
 
@@ -252,6 +257,12 @@ class ScenesVL(Backbone):
     ) -> Tensor:
         """Returns the [CLS] token [B, D], the first of every stream."""
         return output[:, 0]
+
+    def projection(self, stream: str) -> nn.Linear | None:
+        """Returns the contrastive projection that pretraining ended with; see the base class."""
+        if self.weights_path is None or stream == "joint":
+            return None
+        return read_projection(self.weights_path, stream)
 
     def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
         """Returns the functions from images and texts to inputs; see `Backbone.processors`."""
