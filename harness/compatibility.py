@@ -7,7 +7,7 @@ from harness.backbones.quantize import QuantizeConfig
 from harness.cards import BackboneCard, MethodCard, TaskCard
 from harness.registry import Choice, Config
 
-OPTIMIZER_PACKAGES: Mapping[str, str] = {"adamw_8bit": "torchao"}
+OPTIMIZER_PACKAGES: Mapping[str, str] = {"adamw_8bit": "torchao", "galore": "pytorch_optimizer"}
 """The packages beyond the required ones, by the optimizer that needs them."""
 
 

@@ -36,7 +36,7 @@ from harness.typed_values import read_file, read_overrides
 from harness.validation import validate
 
 Amp = Literal["off", "bf16", "auto"]
-Optimizer = Literal["adamw", "adamw_8bit", "adafactor"]
+Optimizer = Literal["adamw", "adamw_8bit", "adafactor", "galore"]
 
 
 class TrainConfig(Config):
@@ -47,8 +47,12 @@ class TrainConfig(Config):
     eval_batch_size: int = Field(256, ge=1, description="Rows of one evaluation batch.")
     optimizer: Optimizer = Field(
         "adamw",
-        description="AdamW, AdamW with 8-bit moments (torchao), or Adafactor without momentum.",
+        description="AdamW, AdamW with 8-bit moments (torchao), Adafactor without momentum, or "
+        "AdamW on low-rank gradients (GaLore, of pytorch-optimizer).",
     )
+    galore_rank: int = Field(8, ge=1, description="Rank of a matrix's gradient (galore).")
+    galore_gap: int = Field(200, ge=1, description="Steps between new projections (galore).")
+    galore_scale: float = Field(2.0, gt=0, description="Factor of projected updates (galore).")
     lr: float = Field(1e-3, gt=0, description="Peak learning rate.")
     weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay.")
     warmup: float = Field(0.06, ge=0, lt=1, description="Fraction of the steps with rising rate.")

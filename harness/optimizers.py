@@ -29,6 +29,10 @@ def optimizer_of(groups: list[dict[str, Any]], train: TrainConfig) -> Optimizer:
         return torch.optim.AdamW(groups, fused=True, **rates)
     if train.optimizer == "adamw_8bit":
         return _adamw_8bit(groups, **rates)
+    if train.optimizer == "galore":
+        from harness.galore import GaLore
+
+        return GaLore(groups, train)
     from transformers.optimization import Adafactor
 
     return Adafactor(groups, scale_parameter=False, relative_step=False, **rates)

@@ -35,10 +35,11 @@ class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
         description="where UniPT holds experts: in place of its projection; behind every meeting, "
         "with own or shared experts; or behind the upsampler (host=unipt)",
     )
-    train_norms: Literal["side_copy", "none", "counted_no_grad"] = Field(  # type: ignore[assignment]
+    train_norms: Literal["side_copy", "none", "late_only", "counted_no_grad"] = Field(  # type: ignore[assignment]
         "side_copy",
         description="which norms train: a copy of a stream's final norm after the upsampler, none, "
-        "or the backbone's own, counted as trainable though no gradient reaches them",
+        "those of the last block that host=sherl runs with gradients anyway, or all of the "
+        "backbone's, counted as trainable though no gradient reaches them",
     )
     precision: Precision = Field(
         "amp",
@@ -52,6 +53,15 @@ class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
             raise ValueError(
                 f"side_init={self.side_init} needs gradients of the backbone's weights, and codes "
                 f"have none; leave side_init=random, or choose method lst"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_norms(self) -> "MpIsmoeConfig":
+        if self.train_norms == "late_only" and self.host != "sherl":
+            raise ValueError(
+                f"train_norms=late_only is of host=sherl; host={self.host} runs no block of the "
+                f"backbone with gradients, so choose side_copy or none"
             )
         return self
 

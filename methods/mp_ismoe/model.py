@@ -74,9 +74,8 @@ class MpIsmoe(NetworkMethod):
         self.requantizer = None
         if masters is not None:
             self.requantizer = Requantizer(self.quantized, masters, config, _generator())
-        if config.train_norms == "counted_no_grad":
-            for parameter in self._backbone_norms():
-                parameter.requires_grad_(True)
+        for parameter in self._backbone_norms():
+            parameter.requires_grad_(True)
         if config.precision == "low":
             for part in (backbone, self.network, self.merges):
                 hold_in_half(part)
@@ -146,8 +145,25 @@ class MpIsmoe(NetworkMethod):
         return self.requantizer
 
     def _backbone_norms(self) -> list[nn.Parameter]:
-        names = [name for spec in self.specs for name in self.backbone.norms(spec.name)]
+        """Return the backbone's own norms that count as trainable: all, the late ones, or none."""
+        names: list[str] = []
+        if self.config.train_norms == "counted_no_grad":
+            names = [name for spec in self.specs for name in self.backbone.norms(spec.name)]
+        elif self.config.train_norms == "late_only":
+            names = self._late_norms()
         return [p for name in names for p in self.backbone.get_submodule(name).parameters()]
+
+    def _late_norms(self) -> list[str]:
+        """Return the norms of the blocks that train; not of a stream that a frozen one reads."""
+        assert isinstance(self.network, SherlNetwork)
+        read = {source for spec in self.specs for source in spec.sources}
+        late = [name for name in self.network.late if name not in read]
+        return [
+            norm
+            for stream in late
+            for norm in self.backbone.norms(stream)
+            if norm.startswith(f"{self.backbone.blocks(stream)[-1]}.")
+        ]
 
     def extra_loss(self) -> Tensor | None:
         """Return the load-balancing loss of the last forward pass, where it has a coefficient."""
@@ -159,8 +175,7 @@ class MpIsmoe(NetworkMethod):
         known = {id(p) for p in experts}
         parts = super().parts()
         parts["side"] = [p for p in parts["side"] if id(p) not in known]
-        if self.config.train_norms == "counted_no_grad":
-            parts["norms"] = self._backbone_norms()
+        parts["norms"] = [*parts["norms"], *self._backbone_norms()]
         return {**parts, "experts": experts}
 
     def extra_state(self) -> dict[str, Tensor]:

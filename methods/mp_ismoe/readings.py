@@ -53,7 +53,8 @@ READINGS = (
     Reading(
         place="re-quantisation",
         question="What p percent of the weights are: single ones have no scale of their own.",
-        taken="p percent of the output channels.",
+        taken="p percent of the output channels. With codes, single weights under the scale and "
+        "zero point that they have.",
         fields=("sample_unit",),
     ),
     Reading(
@@ -117,7 +118,9 @@ READINGS = (
         question="LayerNorm is trainable, and frozen elsewhere. Training it takes a backward pass "
         "through every block above, at the memory of BitFit, and not at the published one.",
         taken="The backbone's norms are frozen; a copy of a stream's final norm trains behind the "
-        "upsampler. counted_no_grad counts the backbone's as the published figure on T5-base does.",
+        "upsampler. late_only trains those of the block that host=sherl runs with gradients; "
+        "counted_no_grad counts all, as the published figure on T5-base does. True training of "
+        "all is no setting: it would need that backward pass.",
         fields=("train_norms",),
     ),
     Reading(

@@ -20,6 +20,7 @@ Noise = Literal[
     "mu_tensor",
     "mu_weight",
     "layer_recon",
+    "spsa",
     "weight_mse",
 ]
 
@@ -61,7 +62,7 @@ class QuantizationConfig(Config):
     noise: Noise = Field(
         "select",
         description="noise of a re-quantisation: best draw per output channel (select), one draw "
-        "(random, Eq. 5), learned (mu_*, layer_recon, weight_mse), or none",
+        "(random, Eq. 5; moment), learned (mu_*, layer_recon, spsa, weight_mse), or none",
     )
     noise_scale: float = Field(
         0.1, ge=0, description="standard deviation of the noise, in units of the scale s"
@@ -73,8 +74,10 @@ class QuantizationConfig(Config):
     sample_percent: float = Field(
         10, gt=0, le=100, description="p: percent of the sample units that a round re-quantises"
     )
-    sample_unit: Literal["groups", "tensors", "layers"] = Field(
-        "groups", description="what p counts: output channels, weight tensors or whole layers"
+    sample_unit: Literal["groups", "tensors", "layers", "codes"] = Field(
+        "groups",
+        description="what p counts: output channels, weight tensors, whole layers, or single codes "
+        "under the scale and zero point that they have",
     )
     requantize_every: int | None = Field(
         None, ge=1, description="M: epochs between rounds; null is one round, halfway"
@@ -102,6 +105,22 @@ class QuantizationConfig(Config):
             raise ValueError(
                 f"bits=null and embedding_bits=null leave nothing to quantise, but "
                 f"{', '.join(wrong)} asks for it; set noise=none and leave the others"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_unit(self) -> "QuantizationConfig":
+        if self.sample_unit != "codes":
+            return self
+        if self.noise == "range_jitter":
+            raise ValueError(
+                "noise=range_jitter moves scales and zero points, which sample_unit=codes leaves "
+                "alone; choose noise=select, or sample_unit=groups"
+            )
+        if self.accumulate:
+            raise ValueError(
+                "accumulate=true keeps the noise of whole channels; leave it false with "
+                "sample_unit=codes"
             )
         return self
 

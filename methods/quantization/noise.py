@@ -5,6 +5,7 @@ fits a new grid and rounds. Scale and zero point have one value per group, and s
 and the standard deviation that are recorded with accepted codes.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from methods.quantization.grid import (
 from methods.quantization.sampling import keyed_generator
 
 LEARNING_RATE = 0.02  # of learned noise, in units of the scale
+SPSA_WIDTH = 0.1  # how far apart the two values are taken, in units of the scale
+SPSA_GAIN = 0.2
 STACKED_WEIGHTS = 2**18  # draws are tried together up to this many perturbed weights
 
 
@@ -41,6 +44,7 @@ class Problem:
         spec: the quantiser.
         config: the noise.
         normal: returns the standard normals [R, C] of a draw by its number.
+        fixed: what single codes that are drawn have to leave as it is; None where channels are.
     """
 
     base: Tensor
@@ -51,6 +55,7 @@ class Problem:
     spec: GridSpec
     config: QuantizationConfig
     normal: Callable[[int], Tensor]
+    fixed: "FixedGrid | None" = None
 
     @property
     def groups(self) -> Tensor:
@@ -61,9 +66,40 @@ class Problem:
         """The standard normals of a draw as [G, L]."""
         return self.normal(draw).view_as(self.groups)
 
+    def fit(self, groups: Tensor, shrink: Tensor | None) -> Grid:
+        """Return the grid of perturbed weights [K G, L]: a new one, or the one that they keep."""
+        if self.fixed is None:
+            return fit_grid(groups, self.spec, shrink)
+        times = groups.shape[0] // self.fixed.grid.scale.shape[0]
+        return Grid(self.fixed.grid.scale.repeat(times), self.fixed.grid.zero_point.repeat(times))
+
+    def round(self, groups: Tensor, grid: Grid) -> Tensor:
+        """Return the codes [K G, L] of perturbed weights; those that were not drawn stay."""
+        codes = quantize(groups, grid, self.spec)
+        if self.fixed is None:
+            return codes
+        times = groups.shape[0] // self.fixed.grid.scale.shape[0]
+        drawn, kept = (t.view(-1, groups.shape[1]) for t in (self.fixed.drawn, self.fixed.codes))
+        return torch.where(drawn.repeat(times, 1), codes, kept.repeat(times, 1))
+
     def error(self, values: Tensor) -> Tensor:
         """Return the objective [..., R] of dequantised weights [..., R, C]."""
         return unit_errors(values - self.target, self.moment, self.spec)
+
+
+@dataclass(frozen=True)
+class FixedGrid:
+    """What a round of single codes keeps.
+
+    Attributes:
+        drawn: [R, C] bool, the codes that the round may change.
+        codes: [R, C] uint8, the present ones.
+        grid: scale and zero point of the G groups, which stay.
+    """
+
+    drawn: Tensor
+    codes: Tensor
+    grid: Grid
 
 
 @dataclass(frozen=True)
@@ -130,8 +166,8 @@ def _candidate(
     perturbed = (groups + mean + torch.stack(noise)).view(-1, length)  # [K G, L]
     if shrink is not None:
         shrink = shrink.expand(stacked, count).reshape(-1)  # [K G]
-    grid = fit_grid(perturbed, spec, shrink)
-    codes = quantize(perturbed, grid, spec)
+    grid = problem.fit(perturbed, shrink)
+    codes = problem.round(perturbed, grid)
     values = dequantize(codes, grid, spec, groups.dtype)
     by_row = (stacked, *problem.base.shape)
     errors = problem.error(values.view(by_row))  # [K, R]
@@ -159,7 +195,7 @@ def _stacks(problem: Problem, draws: int) -> Iterator[list[int]]:
 
 def _scale(problem: Problem) -> Tensor:
     """Return the scale of the unperturbed weights, [G, 1]: the unit of all noise."""
-    return fit_grid(problem.groups, problem.spec, problem.shrink).scale[:, None]
+    return problem.fit(problem.groups, problem.shrink).scale[:, None]
 
 
 def _none(problem: Problem) -> Iterator[Candidate]:
@@ -233,7 +269,7 @@ def _learn(problem: Problem, mean: Tensor, *, with_std: bool) -> Candidate:
     Returns:
         The codes of the best mean seen, by channel or, for one mean, over the tensor.
     """
-    groups, spec, scale = problem.groups, problem.spec, _scale(problem)
+    groups, scale = problem.groups, _scale(problem)
     mean = mean.to(groups).requires_grad_()
     start = max(problem.config.noise_scale, 1e-3)
     log_std = torch.full_like(mean[:1, :1], start).log().detach().requires_grad_(with_std)
@@ -244,10 +280,8 @@ def _learn(problem: Problem, mean: Tensor, *, with_std: bool) -> Candidate:
     for step in range(1, problem.config.noise_steps + 1):
         noise = log_std.exp() * problem.normal_groups(step) if with_std else 0
         perturbed = groups + scale * (mean + noise)
-        fixed = perturbed.detach()
-        grid = fit_grid(fixed, spec, problem.shrink)
-        rounded = dequantize(quantize(fixed, grid, spec), grid, spec, groups.dtype)
-        values = (perturbed + (rounded - fixed)).view_as(problem.base)
+        rounded = _rounded(problem, perturbed.detach())
+        values = (perturbed + (rounded - perturbed.detach())).view_as(problem.base)
         errors = row_errors(values - problem.target, problem.moment)
         seen = errors.detach()
         seen = seen.sum()[None] if mean.shape[0] == 1 else rows_to_groups(seen, mean.shape[0])
@@ -264,6 +298,41 @@ def _learn(problem: Problem, mean: Tensor, *, with_std: bool) -> Candidate:
         return _candidate(problem, [draw], best_mean * scale, best_std * scale, problem.shrink)
 
 
+def _rounded(problem: Problem, perturbed: Tensor) -> Tensor:
+    """Return what the codes of perturbed weights [G, L] stand for."""
+    grid = problem.fit(perturbed, problem.shrink)
+    codes = problem.round(perturbed, grid)
+    return dequantize(codes, grid, problem.spec, perturbed.dtype)
+
+
+def _spsa(problem: Problem) -> Iterator[Candidate]:
+    """A mean and a deviation for the tensor, learned from two values of the objective a step.
+
+    Source: Spall, Multivariate stochastic approximation using a simultaneous perturbation gradient
+    approximation, IEEE TAC 1992, with the gains of his 1998 implementation guide.
+    """
+    groups, scale, steps = problem.groups, _scale(problem), problem.config.noise_steps
+    start = max(problem.config.noise_scale, 1e-3)
+    point = torch.tensor([0.0, math.log(start)], device=groups.device)  # mean, log deviation
+    best, least = point, math.inf
+
+    def error(values: Tensor, normal: Tensor) -> float:
+        perturbed = groups + scale * (values[0] + values[1].exp() * normal)
+        return float(problem.error(_rounded(problem, perturbed).view_as(problem.base)).sum())
+
+    for step in range(1, steps + 1):
+        normal = problem.normal_groups(step)
+        side = normal.view(-1)[:2].sign() * SPSA_WIDTH / step**0.101
+        above, below = error(point + side, normal), error(point - side, normal)
+        if min(above, below) < least:
+            least, best = min(above, below), point + side if above < below else point - side
+        slope = (above - below) / max(above + below, torch.finfo(torch.float32).tiny)
+        point = point - SPSA_GAIN / (0.1 * steps + step) ** 0.602 * slope / side
+    ones = torch.ones_like(scale)
+    mean, std = best[0] * scale, best[1].exp() * scale * ones
+    yield _candidate(problem, [steps + 1], mean, std, problem.shrink)
+
+
 PROPOSALS: dict[str, Callable[[Problem], Iterator[Candidate]]] = {
     "none": _none,
     "random": _random,
@@ -274,6 +343,7 @@ PROPOSALS: dict[str, Callable[[Problem], Iterator[Candidate]]] = {
     "mu_tensor": _mu_tensor,
     "mu_weight": _mu_weight,
     "layer_recon": _learned_gaussian,
+    "spsa": _spsa,
     "weight_mse": _learned_gaussian,
 }
 

@@ -24,7 +24,7 @@ from methods.quantization.modules import (
     QuantizedWeight,
     distinct_weights,
 )
-from methods.quantization.noise import Candidate, Problem, best_candidate, normals
+from methods.quantization.noise import Candidate, FixedGrid, Problem, best_candidate, normals
 from methods.quantization.sampling import keyed_generator, sample_channels
 from methods.quantization.storage import buffers_hash, named_codes
 
@@ -204,6 +204,7 @@ class Requantizer:
             base = self.masters.read(weight.source_name).to(weight.device)[rows]
         moment = None if self.config.noise == "weight_mse" else self._moment(name)
         round_index = self.rounds
+        fixed = self._fixed(name, rows) if self.config.sample_unit == "codes" else None
         return Problem(
             base=base,
             target=target,
@@ -215,7 +216,17 @@ class Requantizer:
             normal=lambda draw: normals(self._seed, name, round_index, draw, base.shape).to(
                 base.device
             ),
+            fixed=fixed,
         )
+
+    def _fixed(self, name: str, rows: Tensor) -> FixedGrid:
+        """Draw p percent of a weight's single codes; the grid of its ``rows`` stays."""
+        weight = self.weights[name]
+        codes, groups = weight.unpacked()[rows], _group_indices(weight, rows)
+        generator = keyed_generator(self._seed, "codes", self.rounds, name)
+        drawn = torch.rand(codes.shape, generator=generator) * 100 < self.config.sample_percent
+        grid = Grid(weight.scale[groups], weight.zero_point[groups])
+        return FixedGrid(drawn.to(weight.device), codes, grid)
 
     def _store(
         self, name: str, rows: Tensor, best: Candidate, kept: Tensor, master: Tensor
@@ -232,8 +243,8 @@ class Requantizer:
         zero_point[chosen] = best.grid.zero_point[kept_groups]
         weight.replace(codes, Grid(scale, zero_point), master)
         mean, std = best.mean[kept_groups], best.std[kept_groups]
-        if self.config.master == "none":
-            mean = torch.full_like(mean, torch.nan)  # the weights before the noise are gone
+        if self.config.master == "none" or self.config.sample_unit == "codes":
+            mean = torch.full_like(mean, torch.nan)  # no noise on the master gives these codes
         elif self.config.accumulate:
             accumulated = self.masters.read(weight.source_name).to(weight.device)
             accumulated[rows[kept]] = best.weights[kept]
@@ -315,7 +326,7 @@ class Requantizer:
 
         Raises:
             ValueError: the codes are no rounding of the master with recorded noise (``init=gptq``,
-                ``noise=mu_weight``, ``master=none``).
+                ``noise=mu_weight``, ``master=none``, ``sample_unit=codes``).
         """
         weight, record = self.weights[name], self._records[name]
         if bool(record["mean"].isnan().any()):

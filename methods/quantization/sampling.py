@@ -29,6 +29,8 @@ def sample_channels(
     Returns:
         Sorted channel indices of every weight that is touched, [n] long.
     """
+    if config.sample_unit == "codes":  # of which a round draws some in every channel
+        return {name: torch.arange(count) for name, count in channels.items()}
     if config.sample_unit == "groups" and config.granularity != "per_tensor":
         total = sum(channels.values())
         drawn = torch.zeros(total, dtype=torch.bool)

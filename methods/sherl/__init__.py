@@ -36,6 +36,11 @@ class SherlConfig(Config):
     output_norm: bool = Field(
         False, description="whether a norm follows the way back to backbone width (VSE, MDETR)"
     )
+    map_pooling: Literal["none", "max_avg"] = Field(
+        "none",
+        description="what follows the last block on maps: nothing, or the sum of their maximum and "
+        "mean over 2 x 2 places (VSE)",
+    )
     output: Literal["state", "embedding"] = Field(
         "state",
         description="what is adapted: a stream's hidden states, which then cross its last block, "
@@ -79,7 +84,12 @@ CARD = MethodCard(
             trainable="0.7 M",
         ),
         "vse": Published(
-            values={"width": 512, "down": "linear", "output_norm": True},
+            values={
+                "width": 512,
+                "down": "linear",
+                "output_norm": True,
+                "map_pooling": "max_avg",
+            },
             trainable="11.3 M",
             note="The released code has 0.23 M fewer than the figure printed.",
         ),

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from harness.backbones.base import Backbone, StreamSpec
+from harness.backbones.base import Backbone, StreamSpec, StreamState
 from harness.registry import Config
 from methods.base import SideMethod, States
 from methods.cache import TokenCache
@@ -54,7 +55,19 @@ class Sherl(SideMethod):
     def side(self, states: States, cache: TokenCache | None = None) -> States:
         """Return the adapted states of the streams that the head reads."""
         outputs = self.network(states, self.backbone, cache)
+        if self.config.map_pooling == "max_avg":
+            outputs = {n: self._pooled(n, y, states[n]) for n, y in outputs.items()}
         return adapted_states(outputs, states, self.backbone, self.network.embeds)
+
+    def _pooled(self, stream: str, output: Tensor, state: StreamState) -> Tensor:
+        """Return a map's tokens [B, H W / 4, D] of its tokens [B, H W, D]; others as they are."""
+        if not self.backbone.spec(stream).convolutional:
+            return output
+        grid = state.taps[-1].grid
+        assert grid is not None
+        maps = output.transpose(1, 2).unflatten(2, grid)  # [B, D, H, W]
+        pooled = F.max_pool2d(maps, 2) + F.avg_pool2d(maps, 2)  # [B, D, H / 2, W / 2]
+        return pooled.flatten(2).transpose(1, 2)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Return the early routes and the new norms."""

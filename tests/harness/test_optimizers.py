@@ -111,6 +111,25 @@ def test_a_factored_second_moment_takes_a_row_and_a_column() -> None:
     assert bytes_of_one_matrix("adafactor") == 4 * (256 + 256) + 4
 
 
+@pytest.mark.skipif(find_spec("pytorch_optimizer") is None, reason="needs pytorch-optimizer")
+def test_moments_of_low_rank_gradients_are_low_rank() -> None:
+    projection = moment = 4 * 8 * 256  # of rank 8
+    assert bytes_of_one_matrix("galore") == projection + 2 * moment
+
+
+@pytest.mark.skipif(find_spec("pytorch_optimizer") is None, reason="needs pytorch-optimizer")
+def test_an_update_lies_in_the_space_of_its_gradients_first_directions() -> None:
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.zeros(32, 16))
+    optimizer = optimizer_of([{"params": [weight]}], TrainConfig(optimizer="galore"))
+    weight.grad = torch.randn(32, 16)
+    directions = torch.linalg.svd(weight.grad)[2][:8]  # [8, 16]
+    optimizer.step()
+    assert torch.linalg.matrix_rank(weight.detach()) == 8
+    inside = weight.detach() @ directions.T @ directions
+    assert torch.allclose(inside, weight.detach(), atol=1e-6)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_a_restored_optimizer_goes_on_as_if_it_had_not_stopped(name: str, tmp_path: Path) -> None:
     model, optimizer = model_and_optimizer(name)

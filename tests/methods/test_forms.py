@@ -196,3 +196,28 @@ def test_batch_statistics_come_back(tmp_path):
     fresh.method.load_extra_state({k: v.clone() for k, v in trained.method.extra_state().items()})
     trained.eval(), fresh.eval()
     assert torch.equal(trained(inputs), fresh(inputs))
+
+
+def test_late_maps_are_pooled_by_their_maximum_and_mean():
+    torch.manual_seed(0)
+    options = {"reduction": 4, "down": "linear", "output_norm": True}
+    backbone = small_backbone("vse")
+    plain, pooled = (
+        build_method("sherl", backbone, ("image", "text"), map_pooling=form, **options).eval()
+        for form in ("none", "max_avg")
+    )
+    pooled.load_state_dict(plain.state_dict())
+    with torch.no_grad():
+        states = plain.frozen(random_inputs(backbone, ["a shape", "two"]))
+        before, after = plain.side(states), pooled.side(states)
+    assert torch.equal(after["text"].output, before["text"].output)
+    height, width = states["image"].taps[-1].grid
+    tokens = before["image"].output  # [B, H W, D]
+    found = after["image"].output
+    assert found.shape == (2, (height // 2) * (width // 2), tokens.shape[2])
+    for row in range(height // 2):
+        for column in range(width // 2):
+            corner = 2 * row * width + 2 * column
+            window = tokens[:, [corner, corner + 1, corner + width, corner + width + 1]]
+            expected = window.amax(1) + window.mean(1)
+            assert torch.allclose(found[:, row * (width // 2) + column], expected, atol=1e-5)

@@ -5,6 +5,7 @@ from typing import get_args
 
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -108,6 +109,50 @@ def test_unselected_noise_costs_what_theory_says(make):
         setting.requantizer.round()
         ratios.append(setting.modules["blocks.0"].weight.quantization_mse / before)
     assert sum(ratios) / 20 == pytest.approx(1 + 12 * 0.25**2, rel=0.1)
+
+
+@pytest.mark.parametrize("noise", ["select", "random", "layer_recon", "spsa"])
+def test_single_codes_change_under_the_grid_that_they_have(make, noise):
+    setting = make(
+        sample_unit="codes",
+        sample_percent=20,
+        accept="always",
+        noise=noise,
+        noise_scale=0.5,
+        noise_steps=5,
+    )
+    before = setting.codes()
+    grids = {name: module.weight.grid for name, module in setting.modules.items()}
+    grids = {name: (grid.scale.clone(), grid.zero_point.clone()) for name, grid in grids.items()}
+    setting.requantizer.round()
+    for name, module in setting.modules.items():
+        assert torch.equal(module.weight.scale, grids[name][0])
+        assert torch.equal(module.weight.zero_point, grids[name][1])
+        changed = (module.weight.unpacked() != before[name]).float().mean()
+        assert 0 < changed < 0.25
+    with pytest.raises(ValueError, match="cannot be computed from its master"):
+        setting.requantizer.recompute_codes("blocks.0")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"noise": "range_jitter"}, "moves scales"), ({"accumulate": True}, "whole channels")],
+)
+def test_single_codes_refuse_what_moves_their_grid_or_master(values, message):
+    with pytest.raises(ValidationError, match=message):
+        QuantizationConfig(sample_unit="codes", **values)
+
+
+def test_two_values_of_the_objective_teach_what_its_gradient_does(make):
+    """Under floor the best mean is half a step; SPSA finds its direction without a gradient."""
+    found = {}
+    for noise in ("spsa", "layer_recon"):
+        setting = make(noise=noise, rounding="floor", accept="always", noise_steps=60, bits=8)
+        setting.requantizer.round()
+        record = setting.requantizer.state_dict()["blocks.0.noise.mean"]
+        found[noise] = float((record / setting.modules["blocks.0"].weight.scale).mean())
+    assert found["spsa"] == pytest.approx(0.5, abs=0.15)
+    assert found["layer_recon"] == pytest.approx(0.5, abs=0.15)
 
 
 @pytest.mark.parametrize("noise", NOISES)

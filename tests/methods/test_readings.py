@@ -26,11 +26,11 @@ READINGS: dict[str, dict[str, tuple[Any, ...]]] = {
     "granularity": {"granularity": ("per_output_channel", "per_tensor", "group")},
     "quantised tensors": {"embedding_bits": (8, None)},
     "bits": {"bits": (8, 4, 3, 2)},
-    "what p counts": {"sample_unit": ("groups", "tensors", "layers")},
+    "what p counts": {"sample_unit": ("groups", "tensors", "layers", "codes")},
     "p and M": {"sample_percent": (1, 50), "requantize_every": (None, 1, 5)},
     "the master": {"master": ("file", "none"), "accumulate": (False, True)},
     "acceptance": {"accept": ("improve", "always")},
-    "learned noise": {"noise": ("select", "random", "moment", "layer_recon", "weight_mse")},
+    "learned noise": {"noise": ("select", "random", "moment", "layer_recon", "spsa", "weight_mse")},
     "granularity of noise": {"noise": ("mu_tensor", "mu_channel", "mu_weight")},
     "trained norms": {"train_norms": ("side_copy", "none", "counted_no_grad")},
     "Norm (Eq. 7)": {"correlation_norm": ("cosine", "dot", "l1", "minmax", "l2", "zscore")},
@@ -121,6 +121,19 @@ def test_norms_train_as_copies_or_are_only_counted(train_norms, trained, in_netw
     ProbedModel(method).loss(tiny_inputs(method.backbone)).backward()
     got_gradient = [p.grad is not None for p in method.parts()["norms"]]
     assert all(got_gradient) == (train_norms != "counted_no_grad")
+
+
+def test_late_norms_train_in_the_block_that_sherl_runs_with_gradients():
+    method = build_method("mp_ismoe@sherl", train_norms="late_only")
+    last = method.backbone.blocks("joint")[-1]
+    late = {n for n, p in method.backbone.named_parameters() if p.requires_grad}
+    assert late
+    assert all(name.startswith(f"{last}.") for name in late)
+    ProbedModel(method).loss(tiny_inputs(method.backbone)).backward()
+    gradients = {n for n, p in method.backbone.named_parameters() if p.grad is not None}
+    assert gradients == late
+    with pytest.raises(ValidationError, match="late_only is of host=sherl; host=unipt"):
+        MpIsmoeConfig(train_norms="late_only")
 
 
 SCORES = torch.tensor([[1.0, -2.0, 0.5, 3.0]], dtype=torch.float64)
