@@ -62,6 +62,7 @@ class MethodCard(Card):
             ``{"qlora": {"backbone.quantize": "nf4"}}``.
         full_precision: whether it needs the weights of the blocks as they were trained, so that a
             backbone which was quantised before cannot carry it.
+        modalities: what the task's rows must hold.
         package: a package beyond the required ones, which the extra of that name installs.
         published: by backbone, the setting that ``method@published`` stands for there.
         trains: what the method trains, as a sentence.
@@ -78,6 +79,7 @@ class MethodCard(Card):
     train: Mapping[str, Any] = Field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     full_precision: bool = False
+    modalities: tuple[Modality, ...] = ()
     package: str | None = None
     published: Mapping[str, Published] = Field(default_factory=dict)
     trains: str = ""
@@ -143,6 +145,7 @@ class DatasetCard(Config):
     """One dataset of a task, and where it comes from.
 
     Attributes:
+        folder: the name that its folder usually has; None for the dataset's own.
         part: whether it is a part of a dataset: never ranked, nor put beside published numbers.
         recipes: by name, what a recipe of the task sets otherwise on this dataset.
     """
@@ -152,6 +155,7 @@ class DatasetCard(Config):
     source: Literal["bundled", "package", "folder", "hub"]
     licence: str
     origin: str
+    folder: str | None = None
     part: bool = False
     recipes: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
 
@@ -168,6 +172,7 @@ class TaskCard(Card):
             methods that have such a field, for instance
             ``{"quick": {"train.epochs": 3}}``; ``default`` must be among them.
         backbone: the default backbone.
+        groups: the names under which several tasks may be asked for.
     """
 
     modalities: tuple[Modality, ...]
@@ -176,6 +181,7 @@ class TaskCard(Card):
     datasets: tuple[DatasetCard, ...]
     recipes: Mapping[str, Mapping[str, Any]]
     backbone: str
+    groups: tuple[str, ...] = ()
 
     @property
     def variants(self) -> Mapping[str, Mapping[str, Any]]:
@@ -213,6 +219,15 @@ BACKBONES: Registry[BackboneCard] = Registry(
     "model.py",
     "harness.backbones.base:Backbone",
 )
+
+
+def task_groups() -> dict[str, tuple[str, ...]]:
+    """Return the tasks of every group; ``all`` holds each."""
+    groups: dict[str, tuple[str, ...]] = {}
+    for name in TASKS.names():
+        for group in TASKS.card(name).groups:
+            groups[group] = (*groups.get(group, ()), name)
+    return {**groups, "all": tuple(TASKS.names())}
 
 
 def published_setting(method: MethodCard, backbone: Choice[BackboneCard]) -> Published | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from harness.commands import data, look, noise, predict, run, tools
+from harness.commands import compare, data, look, noise, predict, run, tools
 from harness.commands.common import fail
 from harness.errors import RunError, UserError
 
@@ -25,6 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.command("run", epilog=run.EXAMPLES)(run.run)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
 app.command("predict", epilog=predict.EXAMPLES)(predict.predict)
 app.command("report", epilog=look.REPORT_EXAMPLES)(look.report)
 app.command("list", epilog=look.LIST_EXAMPLES)(look.list_entries)

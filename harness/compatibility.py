@@ -16,7 +16,14 @@ def incompatibilities(
     task: Choice[TaskCard] | None,
     backbone: Choice[BackboneCard] | None,
 ) -> Iterator[str]:
-    """Yield why a method or task cannot go with a backbone, before anything is loaded."""
+    """Yield why method, task and backbone do not go together, before anything is loaded."""
+    if method and task:
+        unasked = [m for m in method.card.modalities if m not in task.card.modalities]
+        if unasked:
+            yield (
+                f"Method '{method.card.name}' needs a task on {_join(unasked)}; the rows of "
+                f"'{task.card.name}' hold {_join(list(task.card.modalities))}."
+            )
     if backbone is None:
         return
     name = backbone.label

@@ -96,6 +96,11 @@ class Component(Config):
     revision: int
     config: SerializeAsAny[Config]
 
+    @property
+    def label(self) -> str:
+        """``name@preset``, or the name alone."""
+        return f"{self.name}@{self.preset}" if self.preset else self.name
+
 
 class TaskChoice(Component):
     """A task with its dataset and recipe."""

@@ -107,6 +107,7 @@ def _describe_card(registry: Registry[Any], card: Card) -> Data:
             "metrics": dict(card.metrics),
             "primary": card.primary,
             "backbone": card.backbone,
+            "groups": list(card.groups),
             "datasets": [dataset.model_dump() for dataset in card.datasets],
             "recipes": _plain(card.recipes),
         }
@@ -284,6 +285,7 @@ def _facts(data: Data) -> Iterator[tuple[str, str]]:
         yield "selected by", f"{data['primary']} on validation"
         yield "metrics", "; ".join(_metric_lines(data["metrics"], names))
         yield "backbone", data["backbone"]
+        yield "groups", ", ".join((*data["groups"], "all"))
 
 
 def backward(data: Data) -> str:

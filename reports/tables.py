@@ -1,6 +1,6 @@
 """Tables for the terminal and for Markdown, made from Records alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from rich import box
@@ -11,11 +11,14 @@ from rich.text import Text
 from harness.markdown import escaped
 from harness.memory.categories import CATEGORIES
 from harness.record import Record
+from reports.averages import Average, averages
 from reports.comparison import Comparison, Row, compare, is_bundled
 from reports.palette import printable, words
 
 GIB = 2**30
 Line = tuple[str, str, str]
+Groups = Mapping[str, Sequence[str]]
+NO_GROUPS: Groups = {}
 HEADER = (
     "method",
     "dataset",
@@ -53,11 +56,12 @@ def run_table(record: Record) -> RenderableType:
     return table
 
 
-def comparison_table(records: Sequence[Record]) -> RenderableType:
+def comparison_table(records: Sequence[Record], groups: Groups = NO_GROUPS) -> RenderableType:
     """Return runs beside each other: one row for each configuration, seeds summarised.
 
     Args:
         records: limited and unfinished ones are left out and counted below the table.
+        groups: names of tasks, by the name of a group that is averaged where it is complete.
     """
     comparison = compare(records)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -67,16 +71,16 @@ def comparison_table(records: Sequence[Record]) -> RenderableType:
         for row in rows:
             table.add_row(*map(Text, _cells(row)))
         table.add_section()
-    return Group(table, *map(Text, _notes(comparison)))
+    return Group(table, *map(Text, _notes(comparison, groups)))
 
 
-def comparison_markdown(records: Sequence[Record]) -> str:
+def comparison_markdown(records: Sequence[Record], groups: Groups = NO_GROUPS) -> str:
     """Return the table of :func:`comparison_table` as Markdown, with its notes below."""
     comparison = compare(records)
     rules = ["---" if n < LEFT_COLUMNS else "---:" for n in range(len(HEADER))]
     rows = [HEADER, rules, *([escaped(cell) for cell in _cells(r)] for r in comparison.rows)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    notes = [f"\n{escaped(note)}" for note in _notes(comparison)]
+    notes = [f"\n{escaped(note)}" for note in _notes(comparison, groups)]
     return "\n".join(lines + notes) + "\n"
 
 
@@ -223,10 +227,12 @@ def _cells(row: Row) -> list[str]:
     return [printable(cell) for cell in cells]
 
 
-def _notes(comparison: Comparison) -> Iterator[str]:
-    """Say what the numbers are, what blind predictors reach, and what was left out."""
+def _notes(comparison: Comparison, groups: Groups) -> Iterator[str]:
+    """Say what the numbers are, averages, what blind predictors reach, and what was left out."""
     if comparison.rows:
         yield "Mean ± standard deviation over seeds; interval of the mean by Student's t."
+    for average in averages(comparison.rows, groups):
+        yield printable(_average_note(average))
     seen = set()
     for row in comparison.rows:
         scores = ", ".join(f"{words(n)} {percent(s)} %" for n, s in sorted(row.baselines.items()))
@@ -240,3 +246,15 @@ def _notes(comparison: Comparison) -> Iterator[str]:
         yield f"Left out: limited runs ({comparison.limited})."
     if comparison.unfinished:
         yield f"Left out: unfinished runs ({comparison.unfinished})."
+
+
+def _average_note(average: Average) -> str:
+    """Say one method's average over a group of tasks."""
+    spread = "" if average.deviation is None else f" ± {percent(average.deviation)}"
+    if average.interval is not None:
+        spread += f", interval {'..'.join(percent(end) for end in average.interval)}"
+    return (
+        f"Average of the {average.tasks} tasks of {average.group}, seeds "
+        f"{', '.join(map(str, average.seeds))}: {_name(average.row.record)} "
+        f"{percent(average.mean)}{spread}."
+    )

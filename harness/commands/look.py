@@ -104,6 +104,7 @@ def report(
     verbose: Verbose = 0,
 ) -> None:
     """Compare the runs of an output folder."""
+    from harness.cards import task_groups
     from harness.errors import UserError
     from harness.record import RecordStore
     from reports.comparison import compare
@@ -116,16 +117,25 @@ def report(
     if as_json:
         print_json(comparison_data(compare(records)))
     elif markdown:
-        print(comparison_markdown(records), end="")
+        print(comparison_markdown(records, task_groups()), end="")
     else:
-        stdout_console().print(comparison_table(records))
+        stdout_console().print(comparison_table(records, task_groups()))
 
 
 def comparison_data(comparison: "Comparison") -> dict[str, Any]:
     """Return a comparison JSON-ready; a row names its first run instead of holding its Record."""
+    from harness.cards import task_groups
+    from reports.averages import averages
+
     names = ("run_key", "method", "preset", "task", "dataset", "recipe", "backbone")
     rows = []
     for row in comparison.rows:
         figures = {name: value for name, value in vars(row).items() if name != "record"}
         rows.append({name: getattr(row.record, name) for name in names} | figures)
-    return {"rows": rows, "limited": comparison.limited, "unfinished": comparison.unfinished}
+    means = []
+    for average in averages(comparison.rows, task_groups()):
+        figures = {name: value for name, value in vars(average).items() if name != "row"}
+        first = average.row.record
+        means.append({"method": first.method, "preset": first.preset} | figures)
+    counts = {"limited": comparison.limited, "unfinished": comparison.unfinished}
+    return {"rows": rows, "averages": means, **counts}

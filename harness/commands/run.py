@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.commands import options
 from harness.commands.common import (
     Json,
     Output,
@@ -34,33 +35,21 @@ EXAMPLES = examples(
 def run(
     method: Annotated[str, typer.Option(help="Method, or method@preset.")],
     task: Annotated[str, typer.Option(help="Task, or task@recipe.")],
-    dataset: Annotated[str | None, typer.Option(help="Dataset of the task.")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder with the dataset.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="Recipe of the task.")] = None,
-    backbone: Annotated[str | None, typer.Option(help="Backbone, or backbone@preset.")] = None,
-    weights: Annotated[str | None, typer.Option(help="Folder with weights, or 'random'.")] = None,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="a.b=c", help="Set one field; repeatable."),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed; 0 where none is given.")] = None,
-    seeds: Annotated[
-        str | None, typer.Option(help="Several runs: '3' is seeds 0,1,2; '3,7' is these two.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:INDEX.")] = "auto",
-    amp: Annotated[str | None, typer.Option(help="off, bf16 or auto.")] = None,
-    grad_checkpoint: Annotated[
-        bool | None,
-        typer.Option("--grad-checkpoint", help="Run blocks again in the backward pass."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Rows of each split; the run is marked as limited.")
-    ] = None,
+    dataset: options.Dataset = None,
+    data_dir: options.DataDir = None,
+    recipe: options.Recipe = None,
+    backbone: options.Backbone = None,
+    weights: options.Weights = None,
+    overrides: options.Overrides = None,
+    config: options.ConfigFile = None,
+    seed: options.Seed = None,
+    seeds: options.Seeds = None,
+    device: options.Device = "auto",
+    amp: options.Amp = None,
+    grad_checkpoint: options.GradCheckpoint = None,
+    limit: options.Limit = None,
     output: Output = Path("runs"),
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow server; 'off' for none; default: in the output.")
-    ] = None,
+    tracking_uri: options.TrackingUri = None,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
@@ -97,8 +86,8 @@ def run(
     ]
     from harness.run import RunOptions
 
-    options = RunOptions(output, tracking_uri, -1 if quiet else verbose)
-    records = _run_and_show(configs, options, as_json)
+    run_options = RunOptions(output, tracking_uri, -1 if quiet else verbose)
+    records = _run_and_show(configs, run_options, as_json)
     if as_json:
         documents = [record.model_dump(mode="json", by_alias=True) for record in records]
         print_json(documents if seeds else documents[0])
@@ -125,12 +114,20 @@ def _run_and_show(
 
 
 def refuse_lists(option: str, text: str) -> None:
-    """Raise UserError where one name is wanted and several were typed."""
+    """Raise UserError where one name is wanted, and several or a group were typed."""
+    from harness.cards import METHODS, task_groups
+
+    groups = task_groups() if option == "task" else {"all": tuple(METHODS.names())}
+    if members := groups.get(text.partition("@")[0]):
+        raise UserError(
+            f"--{option} '{text}' is a group of {len(members)} {option}s, and `run` takes one; "
+            f"`harness compare --{option}s {text}` takes them all."
+        )
     if "," in text:
         names = [name.strip() for name in text.split(",")]
         raise UserError(
-            f"--{option} '{text}' names {len(names)} {option}s, and `run` takes one. "
-            f"Call it once for each, beginning with --{option} {names[0]}."
+            f"--{option} '{text}' names {len(names)} {option}s, and `run` takes one; "
+            f"`harness compare --{option}s {text}` takes them all."
         )
 
 
@@ -164,5 +161,6 @@ def exit_code(records: "Sequence[Record]") -> int:
             print("Interrupted; the state is kept. Repeat the command to go on.", file=sys.stderr)
             return 130
         if record.status != "done":
-            code = fail(f"seed {record.seed} ended as {record.status}: {record.error}", 3)
+            name = f"{record.method} on {record.task}, seed {record.seed},"
+            code = fail(f"{name} ended as {record.status}: {record.error}", 3)
     return code

@@ -23,6 +23,7 @@ CARD = MethodCard(
     family="peft",
     requires=frozenset({"in_place", "prompt"}),
     backbone_gradients=True,
+    modalities=("text",),
     train={"lr": 0.3},
     published={
         "t5-base": Published(

@@ -41,4 +41,5 @@ CARD = TaskCard(
     ),
     recipes=VQA.recipes,
     backbone="scenes_vl",
+    groups=("vl",),
 )

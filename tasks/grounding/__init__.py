@@ -75,4 +75,5 @@ CARD = TaskCard(
         "full": {"train.epochs": 25, **_COMMON},
     },
     backbone="scenes_vl",
+    groups=("vl",),
 )

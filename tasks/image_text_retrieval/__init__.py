@@ -48,4 +48,5 @@ CARD = TaskCard(
     ),
     recipes=RECIPES,
     backbone="scenes_vl",
+    groups=("vl",),
 )

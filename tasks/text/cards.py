@@ -98,18 +98,27 @@ def glue_card(
         metrics=directions(table),
         primary="score",
         datasets=(
-            DatasetCard(name=name, summary=counts, source="folder", licence=licence, origin=origin),
+            DatasetCard(
+                name=name,
+                summary=counts,
+                source="folder",
+                licence=licence,
+                origin=origin,
+                folder=title,
+            ),
             DatasetCard(
                 name=name + MINI,
                 summary="any part of it, in the same files; never ranked",
                 source="folder",
                 licence=licence,
                 origin=f"a part of {origin}",
+                folder=title,
                 part=True,
             ),
         ),
         recipes=recipes(epochs),
         backbone="minilm",
+        groups=("glue",),
     )
 
 
@@ -142,6 +151,7 @@ def scenes_card(kind: str, summary: str, table: Table) -> TaskCard:
         ),
         recipes=BUNDLED_RECIPES,
         backbone="scenes_vl",
+        groups=("scenes_text",),
     )
 
 

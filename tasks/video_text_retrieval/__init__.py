@@ -47,4 +47,5 @@ CARD = TaskCard(
     ),
     recipes=RECIPES,
     backbone="scenes_vl",
+    groups=("vl",),
 )

@@ -114,4 +114,5 @@ CARD = TaskCard(
         "full": {"task.val_rows": None, "train.epochs": 4, "train.batch_size": 128},
     },
     backbone="scenes_vl",
+    groups=("vl",),
 )

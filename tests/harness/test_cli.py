@@ -15,6 +15,7 @@ import typer
 from harness import cli
 from harness.cards import BACKBONES, METHODS, TASKS
 from harness.commands import run as run_command
+from harness.errors import UserError
 from harness.record import Record
 from harness.testing.records import make_record
 
@@ -198,8 +199,47 @@ def test_tables_go_to_stdout(runs: list[Any], harness: Run) -> None:
 def test_a_run_that_did_not_end_well_is_exit_code_3(runs: list[Any], harness: Run) -> None:
     code, _, err = harness("run", "--method", "lst", "--task", "vqa", "--seeds", "3,0")
     assert code == 3
-    assert "seed 3 ended as diverged: why" in err
+    assert "seed 3, ended as diverged: why" in err
     assert [config.seed for config in runs] == [3, 0]
+
+
+def test_a_comparison_is_one_run_for_every_cell(runs: list[Any], harness: Run) -> None:
+    words = ("--methods", "lst,unipt", "--tasks", "vqa,gqa", "--seeds", "0,1", "--json")
+    code, out, err = harness("compare", *words)
+    assert code == 0
+    assert {"rows", "averages", "limited", "unfinished"} == set(json.loads(out))
+    assert "Run 8 of 8: unipt on gqa, seed 1" in err
+    cells = [(config.task.name, config.method.name, config.seed) for config in runs]
+    assert len(set(cells)) == len(cells) == 8
+
+
+def test_a_comparison_goes_on_where_one_run_cannot(
+    harness: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(config: Any, options: Any) -> Record:
+        if config.task.name == "gqa":
+            raise UserError("no data here")
+        return make_record(seed=config.seed)
+
+    monkeypatch.setattr("harness.run.run", run)
+    code, out, err = harness("compare", "--methods", "lst", "--tasks", "gqa,vqa")
+    assert code == 2
+    assert "Error: lst on gqa, seed 0: no data here" in err
+    assert "mp_ismoe" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--method", "lst", "--task", "glue"), "harness compare --tasks glue"),
+        (("--method", "all", "--task", "vqa"), "harness compare --methods all"),
+        (("--method", "lst,full", "--task", "vqa"), "harness compare --methods lst,full"),
+    ],
+)
+def test_a_group_belongs_to_compare(words: tuple[str, ...], expected: str, harness: Run) -> None:
+    code, out, err = harness("run", *words)
+    assert (code, out) == (2, "")
+    assert expected in err
 
 
 def test_an_interrupt_ends_all_seeds_with_130(runs: list[Any], harness: Run) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from harness.testing.records import make_memory, make_provenance, make_record
+from reports.averages import averages
 from reports.comparison import compare, mean_interval
 from reports.tables import comparison_markdown, comparison_table, gib, run_table
 
@@ -168,3 +169,26 @@ def test_tables_import_no_torch():
     code = "import sys, reports.tables; sys.exit('torch' in sys.modules or 'mlflow' in sys.modules)"
     root = Path(__file__).resolve().parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def _on(task: str, method: str, *scores: float):
+    return [make_record(method, seed, score, task=task) for seed, score in enumerate(scores)]
+
+
+def test_a_complete_group_is_averaged_over_its_tasks_for_every_common_seed():
+    records = [
+        *_on("one", "lst", 0.8, 0.9),
+        *_on("two", "lst", 0.4, 0.5, 0.6),
+        *_on("one", "full", 0.9),
+        *_on("two", "full", 0.7),
+        *_on("one", "unipt", 0.9),  # on one of the two tasks alone
+    ]
+    groups = {"pair": ("one", "two"), "three": ("one", "two", "four"), "single": ("one",)}
+    full, lst = averages(compare(records).rows, groups)
+    assert (full.row.record.method, full.mean, full.interval) == ("full", pytest.approx(0.8), None)
+    assert (lst.row.record.method, lst.seeds, lst.tasks) == ("lst", (0, 1), 2)
+    assert lst.mean == pytest.approx((0.6 + 0.7) / 2)
+    assert lst.interval == pytest.approx(mean_interval([0.6, 0.7]))
+    shown = _show(comparison_table(records, groups))
+    assert "Average of the 2 tasks of pair, seeds 0, 1: lst 65.0" in " ".join(shown.split())
+    assert "Average" not in _show(comparison_table(records))

@@ -1,0 +1,31 @@
+"""Options of a run, which mean the same in every verb that runs something."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Dataset = Annotated[str | None, typer.Option(help="Dataset of the task.")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder with the dataset.")]
+Recipe = Annotated[str | None, typer.Option(help="Recipe of the task.")]
+Backbone = Annotated[str | None, typer.Option(help="Backbone, or backbone@preset.")]
+Weights = Annotated[str | None, typer.Option(help="Folder with weights, or 'random'.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="a.b=c", help="Set one field; repeatable.")
+]
+ConfigFile = Annotated[Path | None, typer.Option(help="YAML file of settings.")]
+Seed = Annotated[int | None, typer.Option(help="Seed; 0 where none is given.")]
+Seeds = Annotated[
+    str | None, typer.Option(help="Several runs: '3' is seeds 0,1,2; '3,7' is these two.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:INDEX.")]
+Amp = Annotated[str | None, typer.Option(help="off, bf16 or auto.")]
+GradCheckpoint = Annotated[
+    bool | None, typer.Option("--grad-checkpoint", help="Run blocks again in the backward pass.")
+]
+Limit = Annotated[
+    int | None, typer.Option(help="Rows of each split; the run is marked as limited.")
+]
+TrackingUri = Annotated[
+    str | None, typer.Option(help="MLflow server; 'off' for none; default: in the output.")
+]

@@ -1,0 +1,73 @@
+"""A matrix of runs: which cells a request stands for, and which of them cannot be."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.cards import METHODS, TASKS, task_groups
+from harness.config import RunRequest
+from harness.errors import UserError
+from harness.plan import Plan, make_plan
+
+
+def plan(methods: str, tasks: str, *seeds: int, **fields: Any) -> Plan:
+    return make_plan(methods, tasks, seeds or (0,), RunRequest(method="", task="", **fields))
+
+
+def cells(made: Plan) -> list[tuple[str, str, int]]:
+    return [(c.task.name, c.method.label, c.seed) for c in made.configs]
+
+
+def test_cells_come_task_by_task_method_by_method_seed_by_seed() -> None:
+    made = plan("lst,mp_ismoe@lst", "vqa,gqa", 0, 3)
+    assert cells(made) == [
+        (task, method, seed)
+        for task in ("vqa", "gqa")
+        for method in ("lst", "mp_ismoe@lst")
+        for seed in (0, 3)
+    ]
+    assert not made.left_out
+
+
+def test_a_group_stands_for_its_tasks_and_a_recipe_for_each() -> None:
+    made = plan("lst", "vl@quick,vqa@quick")
+    assert [c.task.name for c in made.configs] == list(task_groups()["vl"])
+    assert {c.task.recipe for c in made.configs} == {"quick"}
+
+
+def test_every_task_is_of_the_group_of_all() -> None:
+    assert list(task_groups()["all"]) == TASKS.names()
+    assert len(task_groups()["glue"]) == 8
+
+
+def test_what_only_a_group_names_is_left_out_where_it_cannot_run() -> None:
+    made = plan("all", "image_classification")
+    left_out = {pair.partition(" on ")[0] for pair in made.left_out}
+    assert left_out == {"prompt"}
+    assert {c.method.name for c in made.configs} | left_out == set(METHODS.names())
+    assert all(made.left_out.values())
+
+
+def test_what_is_named_must_run_and_all_problems_are_told_at_once() -> None:
+    with pytest.raises(UserError, match="2 problems") as caught:
+        plan("lsst,prompt,lst", "image_classification")
+    assert "'lsst'" in str(caught.value)
+    assert "prompt" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "message"),
+    [("glu", "'glu' is neither a task nor a group.*glue"), ("vqa,,gqa", "'vqa,,gqa': write names")],
+)
+def test_a_wrong_name_is_quoted_with_the_nearest(tasks: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plan("lst", tasks)
+
+
+def test_one_folder_may_hold_the_folders_of_several_datasets(tmp_path: Path) -> None:
+    for name in ("SST-2", "stsb"):
+        (tmp_path / name).mkdir()
+    made = plan("lst", "sst2,stsb,cola", data_dir=tmp_path)
+    folders = {c.task.name: c.task.data_dir for c in made.configs}
+    assert folders == {"sst2": tmp_path / "SST-2", "stsb": tmp_path / "stsb", "cola": tmp_path}
