@@ -1,6 +1,7 @@
 """Tables for the terminal and for Markdown, made from Records alone."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 
 from rich import box
@@ -17,6 +18,7 @@ from reports.palette import printable, words
 
 GIB = 2**30
 Line = tuple[str, str, str]
+Place = tuple[str, str, str, str]  # task, dataset, recipe, backbone
 Groups = Mapping[str, Sequence[str]]
 NO_GROUPS: Groups = {}
 HEADER = (
@@ -33,6 +35,8 @@ HEADER = (
     "train (s)",
 )
 LEFT_COLUMNS = 3
+SHOWN = tuple(name for name in HEADER[LEFT_COLUMNS:] if name != "min..max")
+"""What a terminal shows behind the method, as wide as 80 characters hold."""
 
 
 def run_table(record: Record) -> RenderableType:
@@ -64,14 +68,22 @@ def comparison_table(records: Sequence[Record], groups: Groups = NO_GROUPS) -> R
         groups: names of tasks, by the name of a group that is averaged where it is complete.
     """
     comparison = compare(records)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for number, name in enumerate(HEADER):
-        table.add_column(name, justify="left" if number < LEFT_COLUMNS else "right")
-    for _, rows in groupby(comparison.rows, key=_place):
-        for row in rows:
-            table.add_row(*map(Text, _cells(row)))
-        table.add_section()
-    return Group(table, *map(Text, _notes(comparison, groups)))
+    tables = [_place_table(place, rows) for place, rows in groupby(comparison.rows, key=_place)]
+    return Group(*tables, *map(Text, _notes(comparison, groups)))
+
+
+def _place_table(place: Place, rows: Iterable[Row]) -> Table:
+    """Return the rows of one task, dataset, recipe and backbone under a title that says so."""
+    task, dataset, recipe, backbone = map(printable, place)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title_justify="left")
+    table.title = Text(f"{task}: {dataset}, recipe {recipe}, backbone {backbone}", style="bold")
+    table.add_column(HEADER[0], overflow="fold", min_width=12)
+    for name in SHOWN:
+        table.add_column(re.sub(r" (?=\(|interval)", "\n", name), justify="right", no_wrap=True)
+    for row in rows:
+        cells = dict(zip(HEADER, _cells(row), strict=True))
+        table.add_row(*(Text(cells[name]) for name in (HEADER[0], *SHOWN)))
+    return table
 
 
 def comparison_markdown(records: Sequence[Record], groups: Groups = NO_GROUPS) -> str:
@@ -203,8 +215,13 @@ def _files(record: Record) -> list[Line]:
     return [("saved adaptation", size, "trained tensors and the quantiser's state")]
 
 
-def _place(row: Row) -> tuple[str, str, str]:
-    return (row.record.task, row.record.dataset, row.record.recipe)
+def _place(row: Row) -> Place:
+    record = row.record
+    return (record.task, _dataset(row), record.recipe, record.backbone)
+
+
+def _dataset(row: Row) -> str:
+    return row.record.dataset + (" (bundled)" if row.bundled else "")
 
 
 def _cells(row: Row) -> list[str]:
@@ -213,7 +230,7 @@ def _cells(row: Row) -> list[str]:
     interval = "" if row.interval is None else "..".join(percent(end) for end in row.interval)
     cells = [
         name,
-        row.record.dataset + (" (bundled)" if row.bundled else ""),
+        _dataset(row),
         row.record.recipe,
         percent(row.mean) + deviation,
         interval,
@@ -229,7 +246,9 @@ def _cells(row: Row) -> list[str]:
 
 def _notes(comparison: Comparison, groups: Groups) -> Iterator[str]:
     """Say what the numbers are, averages, what blind predictors reach, and what was left out."""
-    if comparison.rows:
+    if not comparison.rows:
+        yield "There are no finished runs to compare."
+    else:
         yield "Mean ± standard deviation over seeds; interval of the mean by Student's t."
     for average in averages(comparison.rows, groups):
         yield printable(_average_note(average))

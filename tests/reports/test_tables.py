@@ -99,9 +99,10 @@ def test_seeds_are_summarised_and_ranked_best_first():
 
 def test_comparison_shows_the_numbers_in_both_forms():
     shown, markdown = _show(comparison_table(_records())), comparison_markdown(_records())
-    for words in ("96.0 ± 1.0", "93.5..98.5", "95.0..97.0", "100 %", "7.59", "50.0"):
+    for words in ("96.0 ± 1.0", "93.5..98.5", "100 %", "7.59", "50.0"):
         assert words in shown
         assert words in markdown
+    assert "95.0..97.0" in markdown
     assert "mp\\_ismoe" in markdown
     assert "question only 67.0 %" in shown
 
@@ -144,9 +145,9 @@ def test_a_bundled_score_says_so_in_the_comparison():
     assert "comparable with no published ones" in markdown
 
 
-def test_no_records_give_an_empty_table():
-    assert comparison_markdown([]).count("\n") == 2
-    assert "method" in _show(comparison_table([]))
+def test_no_records_are_said_to_be_none():
+    assert "no finished runs" in comparison_markdown([])
+    assert "no finished runs" in _show(comparison_table([]))
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
