@@ -80,6 +80,7 @@ def fold_scores(
     *,
     fold_images: int = 1000,
     modality: str = "image",
+    caption_sets: bool = False,
     block: int = 512,
 ) -> dict[str, float]:
     """Return the mean of every retrieval score over consecutive folds of images.
@@ -93,6 +94,7 @@ def fold_scores(
         groups: int64 [captions], the image that each caption describes.
         fold_images: images in a fold.
         modality: see ``retrieval_scores``.
+        caption_sets: see ``retrieval_ranks``.
         block: see ``retrieval_ranks``.
 
     Raises:
@@ -110,6 +112,7 @@ def fold_scores(
                 captions[inside],
                 groups[inside] - start,
                 modality=modality,
+                caption_sets=caption_sets,
                 block=block,
             )
         )

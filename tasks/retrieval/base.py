@@ -14,7 +14,7 @@ from harness.backbones.base import Backbone
 from tasks.assemble import ImageSource, SplitRows, assemble, choose_rows
 from tasks.base import Split, TaskData
 from tasks.datasets import DatasetTask
-from tasks.metrics import retrieval_scores
+from tasks.metrics import fold_scores, retrieval_scores
 from tasks.retrieval.cards import RANKS, RetrievalConfig
 from tasks.retrieval.head import PairHead
 from tasks.retrieval.loss import hinge, infonce
@@ -119,13 +119,29 @@ class RetrievalTask(DatasetTask):
             split: the pairs.
         """
         rows, places = candidates(split)
-        return retrieval_scores(
-            predictions[rows, 0], predictions[:, 1], places, modality=self.modality
+        firsts, texts, size = predictions[rows, 0], predictions[:, 1], self._fold(len(rows))
+        sets = self.config.caption_sets
+        if size is None:
+            return retrieval_scores(
+                firsts, texts, places, modality=self.modality, caption_sets=sets
+            )
+        return fold_scores(
+            firsts, texts, places, fold_images=size, modality=self.modality, caption_sets=sets
         )
+
+    def _fold(self, firsts: int) -> int | None:
+        """Return how many images or videos make a fold; None where one fold holds all."""
+        size = self.config.fold_images
+        return None if size is None or firsts <= size else size
 
     def baselines(self, data: TaskData) -> dict[str, float]:
         """Return the Rsum of a random order."""
-        return {"chance": chance(data.splits["test"], RANKS)}
+        _, places = candidates(data.splits["test"])
+        texts = np.bincount(places)  # of every image or video
+        sets = np.ones_like(texts) if self.config.caption_sets else texts
+        size = self._fold(len(texts)) or len(texts)
+        folds = np.split(sets, range(size, len(texts), size))
+        return {"chance": float(np.mean([chance(fold, RANKS) for fold in folds]))}
 
     def describe(self, predictions: np.ndarray, split: Split) -> list[dict[str, Any]]:
         """Return one row a text: where it belongs, what it found first, and its own one's rank."""

@@ -23,6 +23,17 @@ class RetrievalConfig(ImageRowsConfig):
         "hardest negative of the batch within a margin, VSE++'s.",
     )
     margin: float = Field(default=0.2, gt=0.0, description="Of the hinge loss.")
+    fold_images: int | None = Field(
+        default=None,
+        ge=1,
+        description="Score splits of more images than this as the mean over folds of so many: 1000 "
+        "is MSCOCO 1K, null 5K.",
+    )
+    caption_sets: bool = Field(
+        default=False,
+        description="Rank all captions of a video as one candidate, the best of them, as is the "
+        "custom on MSVD; else each is one.",
+    )
 
 
 def metrics(first: str) -> Mapping[str, Direction]:

@@ -61,20 +61,17 @@ def candidates(split: Split) -> tuple[np.ndarray, np.ndarray]:
     return rows, places
 
 
-def chance(split: Split, ranks: Sequence[int]) -> float:
+def chance(texts: np.ndarray, ranks: Sequence[int]) -> float:
     """Return the Rsum that a random order has on average.
 
     Args:
-        split: the pairs.
+        texts: int64 [firsts], how many candidates each image or video has among the texts.
         ranks: the K of Recall@K.
     """
-    rows, places = candidates(split)
-    firsts, texts = len(rows), len(split)
-    total = 0.0
+    total, count = 0.0, int(texts.sum())
     for k in ranks:
-        total += min(1.0, k / firsts)
-        missed = [_all_outside(texts, int(own), k) for own in np.bincount(places)]
-        total += 1.0 - float(np.mean(missed))
+        missed = [_all_outside(count, int(own), k) for own in texts]
+        total += min(1.0, k / len(texts)) + 1.0 - float(np.mean(missed))
     return total
 
 

@@ -43,6 +43,7 @@ CARD = TaskCard(
             source="folder",
             licence="research use; videos by their owners",
             origin="Chen and Dolan, Collecting Highly Parallel Data, ACL 2011",
+            recipes={name: {"task.caption_sets": True} for name in RECIPES},
         ),
     ),
     recipes=RECIPES,

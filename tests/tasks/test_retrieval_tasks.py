@@ -1,5 +1,7 @@
 """Retrieval: losses, heads, and a run that learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -17,7 +19,7 @@ from harness.testing.small import SMALL_BACKBONES, random_inputs, small_backbone
 from tasks.retrieval.cards import RetrievalConfig
 from tasks.retrieval.head import PairHead
 from tasks.retrieval.loss import hinge, infonce
-from tasks.retrieval.pairs import chance
+from tasks.retrieval.pairs import candidates
 from tasks.subsets import carve_groups
 
 TEXTS = ["a red circle", "two", "the star is blue", "no"]
@@ -75,15 +77,31 @@ def test_the_carved_validation_shares_no_group():
     assert sorted([*kept, *held]) == list(range(40))
 
 
-def test_chance_is_what_random_embeddings_reach():
-    task = TASKS.load("image_text_retrieval")(RetrievalConfig(), "scenes-captions", None, 0)
-    split = task.load(limit=60).splits["test"]
-    generator = np.random.default_rng(0)
+def fifty_images(**config):
+    """Return a retrieval task, and its data with a test split of 50 images."""
+    task = TASKS.load("image_text_retrieval")(RetrievalConfig(**config), "scenes-captions", None, 0)
+    data = task.load(limit=60)
+    test = data.splits["test"]
+    kept = test.select(np.flatnonzero(candidates(test)[1] < 50))
+    return task, replace(data, splits={**data.splits, "test": kept})
+
+
+@pytest.mark.parametrize("config", [{}, {"fold_images": 10}, {"caption_sets": True}])
+def test_chance_is_what_random_embeddings_reach(config):
+    task, data = fifty_images(**config)
+    test, generator = data.splits["test"], np.random.default_rng(0)
     scores = [
-        task.metrics(generator.normal(size=(60, 2, 8)).astype(np.float32), split)["rsum"]
+        task.metrics(generator.normal(size=(len(test), 2, 8)).astype(np.float32), test)["rsum"]
         for _ in range(200)
     ]
-    assert np.mean(scores) == pytest.approx(chance(split, (1, 5, 10)), rel=0.05)
+    assert np.mean(scores) == pytest.approx(task.baselines(data)["chance"], rel=0.05)
+
+
+def test_folds_must_be_whole():
+    task, data = fifty_images(fold_images=9)
+    test = data.splits["test"]
+    with pytest.raises(UserError, match="50 images do not make whole folds of 9"):
+        task.metrics(np.ones((len(test), 2, 8), np.float32), test)
 
 
 @pytest.fixture
