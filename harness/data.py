@@ -1,6 +1,6 @@
 """Splits bound to a backbone: from row numbers to batches on a device."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +67,13 @@ class Examples:
         return {name: move(value, self.device) for name, value in tensors.items()}
 
     def batch(
-        self, split: str, rows: np.ndarray, *, inputs: bool = True, longest: bool = False
+        self,
+        split: str,
+        rows: np.ndarray,
+        *,
+        inputs: bool = True,
+        longest: bool = False,
+        leave_out: Sequence[str] = (),
     ) -> Batch:
         """Return ``rows`` of a split.
 
@@ -76,13 +82,19 @@ class Examples:
             rows: int64 positions.
             inputs: whether the inputs are wanted, or the targets alone.
             longest: whether texts are padded to the dataset's longest.
+            leave_out: modalities that are not wanted: what is to be written.
         """
         merged: dict[str, Tensor] = {}
         if inputs:
             for modality, units in self.split(split).units.items():
+                if modality in leave_out:
+                    continue
                 found = self.unit_inputs(modality, units[rows].reshape(-1), longest=longest)
                 merged.update(found)
-        return Batch(merged, self.targets(split, rows), torch.from_numpy(rows))
+        targets = self.targets(split, rows)
+        if "labels" in merged:  # what a decoder is to write
+            targets["labels"] = merged["labels"]
+        return Batch(merged, targets, torch.from_numpy(rows))
 
 
 def trimmed(inputs: Inputs) -> Inputs:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,13 +24,14 @@ from harness.config import RunConfig, TrainConfig
 from harness.data import Examples, Order, sequential
 from harness.errors import RunError
 from harness.features import FeatureStore
+from harness.generation import generate
 from harness.model import AdaptedModel
 from harness.optimizers import make_optimizer
 from harness.precision import autocast
 from harness.progress import Progress
 from harness.record import Epoch
 from methods.base import Batch, FitContext
-from tasks.base import Task
+from tasks.base import Task, Writer
 
 CHECK_EVERY = 50
 
@@ -184,12 +185,21 @@ class Trainer:
         """Return predictions and metrics for all rows of ``split``."""
         self.model.eval()
         rows = self.examples.split(split)
+        answer = self._written if self.task.writes else lambda *part: self._forward(*part)[0]
         predictions = [
-            self.task.predict(self._forward(split, part)[0]).cpu().numpy()
+            self.task.predict(answer(split, part)).cpu().numpy()
             for part in sequential(len(rows), self.config.train.eval_batch_size)
         ]
         merged = np.concatenate(predictions)
         return merged, self.task.metrics(merged, rows)
+
+    def _written(self, split: str, rows: np.ndarray) -> Tensor:
+        """Return what the backbone writes about ``rows``, as the head reads it [B]."""
+        head = cast(Writer, self.model.head)
+        inputs = self.examples.batch(split, rows, leave_out=("target",)).inputs
+        with self.autocast():
+            method, length = self.model.method, head.tokens.shape[1]
+            return head.read(generate(method, inputs, head.score, head.pad, length))
 
     def _close_epoch(
         self, epoch: int, loss: float, scores: dict[str, float], seconds: float

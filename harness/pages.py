@@ -254,7 +254,8 @@ SECTIONS: Mapping[str, Callable[[Data], Iterator[str]]] = {
 
 OPTIMIZER_STATE = (
     "two for each trainable parameter: in fp32 with `train.optimizer=adamw`, in 8 bits with "
-    "`adamw_8bit`; with `adafactor` one for each row and column of a weight"
+    "`adamw_8bit`; with `adafactor` one for each row and column of a weight, with `galore` those "
+    "of a gradient of low rank, and its projection"
 )
 EXACTNESS = (
     "A number takes 4 bytes in fp32 and 2 in bf16. The task's head comes on top. The count is "

@@ -82,6 +82,11 @@ def answering_task(saved: SavedAdaptation) -> AnsweringTask:
             f"{saved.folder} was trained on task '{saved.config.task.name}', which cannot answer "
             f"new rows; those that can: {', '.join(able)}."
         )
+    if task.writes:
+        raise UserError(
+            f"{saved.folder} was trained with task.form=text; only task.form=classification gives "
+            f"the probabilities with which new rows are answered."
+        )
     return task
 
 

@@ -148,20 +148,25 @@ def _prepare(
         progress.phase("memory")
         current.report = measure_memory(config, task, model, examples)
     current.context = Context(config, task, model, examples)
-    current.features = _features(current, examples, options)
+    current.features = _features(current, task, examples, options)
     current.trainer = Trainer(
         config, task, model, examples, current.features, current.context, progress
     )
     current.baselines = task.baselines(data)
 
 
-def _features(current: Outcome, examples: Examples, options: RunOptions) -> FeatureStore | None:
+def _features(
+    current: Outcome, task: Task, examples: Examples, options: RunOptions
+) -> FeatureStore | None:
     """Return the store of frozen features where the method and the configuration allow one."""
     config, built = current.config, current.built
     assert built is not None
     method = built.model.method
     if not isinstance(method, SideMethod):
         current.feature_reason = "the method changes the backbone"
+        return None
+    if task.writes:
+        current.feature_reason = "the backbone writes its answers token by token"
         return None
     if not config.features.enabled:
         current.feature_reason = "features.enabled is false"

@@ -157,6 +157,11 @@ class Task(ABC):
 
     embeds: ClassVar[bool] = False
 
+    @property
+    def writes(self) -> bool:
+        """Whether the backbone writes its answers, as its head, a ``Writer``, reads them."""
+        return False
+
     def __init__(self, config: Config, dataset: str, data_dir: Path | None, seed: int) -> None:
         self.config = config
         self.dataset = dataset
@@ -233,6 +238,24 @@ class Task(ABC):
         Raises:
             KeyError: something is missing in it.
         """
+
+
+class Writer(Protocol):
+    """What the head of a task that ``writes`` offers beside its forward pass.
+
+    Attributes:
+        tokens: int64 [texts, N], everything that may be written, padded.
+        pad: id of the padding, from which writing starts.
+    """
+
+    tokens: Tensor
+    pad: int
+
+    def score(self, output: Tensor) -> Tensor:
+        """Return the scores [B, N, V] of the next token for decoder states [B, N, D]."""
+
+    def read(self, written: Tensor) -> Tensor:
+        """Return what each row of tokens [B, N] says: a number of a text [B]."""
 
 
 class Answer(NamedTuple):

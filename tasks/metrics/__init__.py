@@ -31,9 +31,7 @@ of values that are not finite are 0. No rows at all are an error.
 
 from tasks.metrics.classification import accuracy, accuracy_by_group
 from tasks.metrics.glue import (
-    GLUE_TASKS,
     f1,
-    glue_average,
     matthews,
     pearson,
     spearman,
@@ -45,7 +43,6 @@ from tasks.metrics.retrieval import Ranks, fold_scores, retrieval_ranks, retriev
 from tasks.metrics.vqa import mean_vqa_accuracy, normalize_answer, vqa_accuracy
 
 __all__ = [
-    "GLUE_TASKS",
     "Ranks",
     "accuracy",
     "accuracy_by_group",
@@ -54,7 +51,6 @@ __all__ = [
     "consistency",
     "f1",
     "fold_scores",
-    "glue_average",
     "gqa_scores",
     "grounding_scores",
     "matthews",

@@ -1,4 +1,4 @@
-"""GLUE: the metrics of its tasks, a score for each task, and the average over all.
+"""GLUE: the metrics of its tasks, and a score for each.
 
 Source: Wang et al. 2019, "GLUE: A Multi-Task Benchmark". Where a task has two metrics its score is
 their mean, and the average is the plain mean over tasks. WNLI is left out, as Devlin et al. 2019
@@ -6,14 +6,11 @@ their mean, and the average is the plain mean over tasks. WNLI is left out, as D
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from harness.errors import UserError, did_you_mean
 from tasks.metrics.classification import accuracy, check_rows
-
-GLUE_TASKS = ("cola", "sst2", "mrpc", "qqp", "mnli", "qnli", "rte", "stsb")
 
 
 def text_scores(
@@ -32,27 +29,6 @@ def text_scores(
     """
     scores = {name: _METRICS[name](predicted, expected) for name in names}
     return {"score": float(np.mean(list(scores.values()))), **scores}
-
-
-def glue_average(scores: Mapping[str, float]) -> float:
-    """Return the mean of the ``score`` of all eight tasks.
-
-    Args:
-        scores: ``score`` by name of the task.
-
-    Raises:
-        UserError: a task is unknown or missing: means over other tasks cannot be compared.
-    """
-    for task in scores:
-        if task not in GLUE_TASKS:
-            raise UserError(f"Unknown GLUE task '{task}'.{did_you_mean(task, GLUE_TASKS)}")
-    missing = [task for task in GLUE_TASKS if task not in scores]
-    if missing:
-        raise UserError(
-            f"The GLUE average is the mean over {len(GLUE_TASKS)} tasks; "
-            f"missing: {', '.join(missing)}."
-        )
-    return float(np.mean(list(scores.values())))
 
 
 def matthews(predicted: np.ndarray, expected: np.ndarray) -> float:

@@ -9,6 +9,7 @@ TABLE = Table(
     metrics=("accuracy",),
     rows={"train": 392702, "dev_matched": 9815, "dev_mismatched": 9832},
     val="dev_mismatched",
+    keys=("premise:", "hypothesis"),
 )
 CARD = glue_card(
     name="mnli",

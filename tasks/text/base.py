@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -32,6 +33,7 @@ from tasks.subsets import fixed_subset
 from tasks.text.cards import MINI, GlueConfig, SubsetConfig, Table
 from tasks.text.folder import TextFolder, folder_layout, write_example
 from tasks.text.rows import TextRows, make_splits
+from tasks.text.writing import PAD, WritingHead, label_ids, label_texts, source_text, writing_stream
 
 
 class SentenceHead(nn.Module):
@@ -103,12 +105,16 @@ class TextTask(AnsweringTask):
         }
         texts = sorted({text for part in chosen.values() for text in part.texts})
         unit_of = {text: unit for unit, text in enumerate(texts)}
+        units = {"text": Texts(texts)}
+        if self.writes:
+            sources = [source_text(self.card.name, self.table, text) for text in texts]
+            units = {"text": Texts(sources), "target": Texts(label_texts(self.table))}
         content = fingerprint.hexdigest()
         for name, part in chosen.items():
             fingerprint.add(f"{name}\t{','.join(part.ids)}".encode())
         dataset = next(card for card in self.card.datasets if card.name == self.dataset)
         return TaskData(
-            units={"text": Texts(texts)},
+            units=units,
             splits={name: self._split(part, unit_of) for name, part in chosen.items()},
             provenance=Provenance(
                 name=self.dataset,
@@ -123,18 +129,28 @@ class TextTask(AnsweringTask):
     def _split(self, part: TextRows, unit_of: Mapping[Text, int]) -> Split:
         numbers = part.labels / self.table.highest
         label = part.labels.astype(np.int64) if self.table.labels else numbers.astype(np.float32)
+        units = {"text": np.asarray([unit_of[text] for text in part.texts], dtype=np.int64)}
+        if self.writes:
+            units["target"] = label_ids(self.table, label)
         return Split(
-            units={"text": np.asarray([unit_of[text] for text in part.texts], dtype=np.int64)},
+            units=units,
             targets={"label": label},
             columns={"id": part.ids, "text": part.texts},
         )
 
+    @property
+    def writes(self) -> bool:
+        """Whether a decoder writes the label."""
+        return self.config.form == "text"
+
     def reads(self, backbone: Backbone) -> tuple[str, ...]:
-        """Return the first stream that reads texts alone.
+        """Return the first stream that reads texts alone, or the one that writes.
 
         Raises:
             UserError: there is none.
         """
+        if self.writes:
+            return (writing_stream(backbone, self.card.name),)
         return (own_stream(backbone, self.card.name, "text"),)
 
     def build_head(
@@ -142,8 +158,10 @@ class TextTask(AnsweringTask):
         backbone: Backbone,
         embedded: Sequence[str] = (),  # noqa: ARG002 - it compares none
     ) -> nn.Module:
-        """Return a linear layer on the mean of the tokens, or on the salient one."""
+        """Return a linear layer on the mean of the tokens or the salient one, or what writes."""
         (stream,) = self.reads(backbone)
+        if self.writes:
+            return WritingHead(backbone, stream, label_texts(self.table))
         return SentenceHead(
             stream,
             backbone.spec(stream).width,
@@ -155,15 +173,25 @@ class TextTask(AnsweringTask):
         """Return the cross-entropy over the labels, or the squared error of numbers in [0, 1].
 
         Args:
-            output: [B, C] logits, or [B, 1] numbers.
-            targets: ``label``, int64 [B] or float32 [B].
+            output: [B, C] logits, [B, 1] numbers, or [B, N, V] scores of written tokens.
+            targets: ``label``, int64 [B] or float32 [B]; of what is written ``labels`` [B, N].
         """
+        if self.writes:
+            tokens = targets["labels"].flatten()
+            return F.cross_entropy(output.flatten(0, 1).float(), tokens, ignore_index=PAD)
         if self.table.labels:
             return F.cross_entropy(output.float(), targets["label"])
         return F.mse_loss(output.float()[:, 0], targets["label"])
 
     def predict(self, output: Tensor) -> Tensor:
-        """Return the ids [B] of the most probable labels, or the numbers [B]."""
+        """Return the ids [B] of the most probable labels, or the numbers [B].
+
+        Args:
+            output: [B, C] logits or [B, 1] numbers; or [B] what was read of written texts.
+        """
+        if self.writes:
+            tenths = output.float() / (10 * self.table.highest)
+            return output if self.table.labels else torch.where(output < 0, output.float(), tenths)
         return output.argmax(dim=-1) if self.table.labels else output.float()[:, 0]
 
     def metrics(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
@@ -232,7 +260,9 @@ class TextTask(AnsweringTask):
             return ranked_answers(output, self.table.labels, top)
         return [[Answer(self._named(number), 1.0)] for number in self.predict(output).tolist()]
 
-    def _named(self, value: Any) -> str | float:
+    def _named(self, value: Any) -> str | float | None:
+        if self.writes and value < 0:
+            return None
         if self.table.labels:
             return self.table.labels[int(value)]
         return round(float(value) * self.table.highest, 4)

@@ -29,6 +29,11 @@ class SubsetConfig(Config):
         description="What the head reads: the mean of a text's tokens, or its salient token, "
         "which is BERT's [CLS]. Sentence encoders such as MiniLM are trained for the mean.",
     )
+    form: Literal["classification", "text"] = Field(
+        default="classification",
+        description="classification: a head on the encoder; text: the decoder of a T5 writes the "
+        "label, token by token, with the frozen output layer of its pretraining.",
+    )
 
 
 class GlueConfig(SubsetConfig):
@@ -56,6 +61,8 @@ class Table(Config):
         val: where validation comes from under ``splits=lst``: half of the development file, 1,000
             training rows, or a file of its own.
         headerless: column names of files that have no header.
+        keys: what stands before each text where a decoder writes the label; empty for the first
+            of a text's column names and a colon.
     """
 
     texts: tuple[tuple[str, ...], ...]
@@ -66,6 +73,7 @@ class Table(Config):
     rows: Mapping[str, int]
     val: Literal["half", "train", "dev_mismatched"]
     headerless: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -172,7 +180,7 @@ def recipes(epochs: int) -> dict[str, dict[str, Any]]:
 
     Args:
         epochs: of ``official``, which has the LST paper's settings: batches of 100, a linear
-            decay, and gradients clipped at 1.
+            decay, and gradients clipped at 1. ``text`` adds its text-to-text form, for a T5.
     """
     batch = {"train.batch_size": 32, "train.eval_batch_size": 64}
     official = {"train.epochs": epochs, "train.batch_size": 100, "train.eval_batch_size": 100}
@@ -182,4 +190,5 @@ def recipes(epochs: int) -> dict[str, dict[str, Any]]:
         "full": {"train.epochs": 4, **batch},
         "official": official,
         "standard": {"task.splits": "standard", **official},
+        "text": {"task.form": "text", **official},
     }

@@ -1,4 +1,4 @@
-"""GLUE's metrics against scikit-learn and SciPy, and how its tasks are averaged."""
+"""GLUE's metrics against scikit-learn and SciPy, and how a task with several is scored."""
 
 import numpy as np
 import pytest
@@ -10,9 +10,7 @@ from sklearn import metrics as sklearn_metrics
 from harness.cards import TASKS
 from harness.errors import UserError
 from tasks.metrics import (
-    GLUE_TASKS,
     f1,
-    glue_average,
     matthews,
     pearson,
     spearman,
@@ -154,26 +152,3 @@ def test_every_task_has_its_official_metrics_and_their_mean_as_score(task):
     scores = text_scores(sorted(reported), predicted, expected)
     assert scores.pop("score") == pytest.approx(np.mean([named[n] for n in OFFICIAL[task]]))
     assert scores == pytest.approx({name: named[name] for name in OFFICIAL[task]})
-
-
-# Full fine-tuning and LST on T5-base, and LST on T5-large, as MP-ISMoE's Table 2 prints them; the
-# last average is printed as 87.1.
-@pytest.mark.parametrize(
-    ("row", "average"),
-    [
-        ((62.8, 93.9, 91.9, 89.9, 86.2, 92.5, 74.1, 90.3), 85.2),
-        ((58.1, 94.1, 90.4, 88.8, 85.6, 93.3, 71.9, 90.7), 84.1),
-        ((65.3, 95.7, 91.6, 89.7, 88.6, 94.1, 79.9, 92.4), 87.2),
-    ],
-)
-def test_the_average_over_tasks_is_the_papers(row, average):
-    scores = dict(zip(GLUE_TASKS, row, strict=True))
-    assert round(glue_average(scores), 1) == average
-
-
-def test_an_average_over_other_tasks_is_refused():
-    scores = dict.fromkeys(GLUE_TASKS, 0.5)
-    with pytest.raises(UserError, match=r"missing: rte"):
-        glue_average({task: score for task, score in scores.items() if task != "rte"})
-    with pytest.raises(UserError, match="Did you mean 'sst2'"):
-        glue_average(scores | {"sst-2": 0.5})
