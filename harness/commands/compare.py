@@ -36,7 +36,9 @@ def compare(
     dataset: options.Dataset = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder with the dataset, or with a folder for each task's."),
+        typer.Option(
+            help="Folder with the dataset, or a folder for each task's; or hub:OWNER/NAME@REVISION."
+        ),
     ] = None,
     recipe: options.Recipe = None,
     backbone: options.Backbone = None,

@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 Dataset = Annotated[str | None, typer.Option(help="Dataset of the task.")]
-DataDir = Annotated[Path | None, typer.Option(help="Folder with the dataset.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Folder with the dataset, or hub:OWNER/NAME@REVISION.")
+]
 Recipe = Annotated[str | None, typer.Option(help="Recipe of the task.")]
 Backbone = Annotated[str | None, typer.Option(help="Backbone, or backbone@preset.")]
 Weights = Annotated[str | None, typer.Option(help="Folder with weights, or 'random'.")]
