@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from harness.registry import Config
 
@@ -18,7 +18,9 @@ class ExpertsConfig(Config):
     """
 
     experts: int = Field(4, ge=1, description="N: experts of a mixture")
-    top_k: int = Field(2, ge=1, description="k: experts that work on a token, at most N")
+    top_k: int = Field(
+        2, ge=1, validate_default=True, description="k: experts that work on a token, at most N"
+    )
     expert_hidden: int | Literal["4m", "m", "d"] = Field(
         "4m", description="hidden size of an expert: a number, or by the side or backbone width"
     )
@@ -65,13 +67,18 @@ class ExpertsConfig(Config):
         "sparse", description="run the chosen experts alone, or all and mask (N-fold activations)"
     )
 
+    @field_validator("top_k")
+    @classmethod
+    def _check_top_k(cls, value: int, info: ValidationInfo) -> int:
+        experts = info.data.get("experts", value)  # absent where it is wrong itself
+        if value > experts:
+            raise ValueError(
+                f"more than experts={experts}; choose {experts} or less, or more experts"
+            )
+        return value
+
     @model_validator(mode="after")
     def _check_choice(self) -> "ExpertsConfig":
-        if self.top_k > self.experts:
-            raise ValueError(
-                f"top_k={self.top_k} is more than experts={self.experts}; "
-                f"choose top_k={self.experts} or less, or more experts"
-            )
         if self.router_weight == "renorm" and self.top_k == 1:
             raise ValueError(
                 "router_weight=renorm with top_k=1 gives every chosen expert the weight 1 and the "

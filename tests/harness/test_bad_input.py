@@ -58,11 +58,11 @@ def test_a_wrong_configuration_quotes_what_was_typed_and_states_the_rule(
 
 
 def test_all_problems_come_in_one_message(capsys: pytest.CaptureFixture[str]) -> None:
-    settings = ["method.bits=5", "method.experts=0", "train.lr=-1", "trian.lr=1"]
+    settings = ["method.bits=5", "method.top_k=9", "train.lr=-1", "trian.lr=1"]
     words = [word for setting in settings for word in ("--set", setting)]
     message = refused(capsys, *RUN, *words, "--dataset", "easyvqa", "--device", "gpu")
     assert message.startswith("Error: 6 problems:")
-    for typed in ("easyvqa", "gpu", "bits=5", "experts=0", "lr=-1", "trian.lr"):
+    for typed in ("easyvqa", "gpu", "bits=5", "top_k=9", "lr=-1", "trian.lr"):
         assert typed in message
 
 

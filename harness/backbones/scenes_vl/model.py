@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from tokenizers import Tokenizer
@@ -266,7 +267,7 @@ class ScenesVL(Backbone):
 
     def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
         """Returns the functions from images and texts to inputs; see `Backbone.processors`."""
-        return {"image": image_inputs, "text": self._process_texts}
+        return {"image": _process_images, "text": self._process_texts}
 
     def cuts(self, texts: Sequence[Text]) -> list[bool]:
         """Returns which texts have more than `max_tokens` tokens; see `Backbone.cuts`."""
@@ -337,6 +338,17 @@ class ScenesVL(Backbone):
     def _tokenizer(self) -> Tokenizer:
         folder = WEIGHTS_FOLDER if self.weights_path is None else self.weights_path.parent
         return load_tokenizer(folder / TOKENIZER_FILE)
+
+
+def _process_images(images: np.ndarray) -> Inputs:
+    """Turns uint8 images [n, H, W, 3] into pixels [n, 3, 64, 64], resized where they must."""
+    inputs = image_inputs(images)
+    pixels = inputs["pixels"]
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    if pixels.shape[2:] == size:
+        return inputs
+    resized = functional.interpolate(pixels.float(), size, mode="bilinear", antialias=True)
+    return {"pixels": resized.round().to(torch.uint8)}
 
 
 def _bert_config(config: ScenesVLConfig, layers: int) -> BertConfig:
