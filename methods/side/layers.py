@@ -176,10 +176,11 @@ class Attention(nn.Module):
         visible: Tensor | None,
         positions: RelativePositions | None,
     ) -> Tensor:
-        if positions is not None:
+        if positions is None:
+            y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=self.scale)
+        else:
             bias = positions(q.shape[2], k.shape[2])  # [1, heads, N, M]
-            visible = bias if visible is None else bias.masked_fill(~visible, -torch.inf)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=self.scale)
+            y = biased_attention(q, k, v, visible, bias, self.scale)
         return self.out(y.transpose(1, 2).flatten(2))
 
     def _visible(self, q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor | None:
@@ -188,6 +189,30 @@ class Attention(nn.Module):
             past = causal_mask(q.shape[2], k.shape[2], q)
             visible = past if visible is None else visible & past
         return visible
+
+
+def biased_attention(
+    q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None, bias: Tensor, scale: float | None
+) -> Tensor:
+    """Return softmax(scale q k^T + bias) v, every token of which sees at least one.
+
+    What the library's attention does where a bias is trained, but for a buffer of its own, as large
+    as the scores, that no tracker sees.
+
+    Args:
+        q: [B, heads, N, c].
+        k: [B, heads, M, c].
+        v: [B, heads, M, c].
+        visible: bool, broadcast to [B, heads, N, M]; None where all is seen.
+        bias: [1, heads, N, M].
+        scale: None for the inverse root of c.
+    """
+    with torch.autocast(q.device.type, enabled=False):  # the scores stay in the precision of q
+        scale = q.shape[-1] ** -0.5 if scale is None else scale
+        scores = (q if scale == 1 else q * scale) @ k.transpose(2, 3) + bias.to(q.dtype)
+        if visible is not None:
+            scores = scores.masked_fill(~visible, -torch.inf)
+        return scores.softmax(-1) @ v
 
 
 def causal_mask(queries: int, keys: int, like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.methods import build_method
 from methods.lst import LstConfig
 from methods.lst.ladder import LadderStream
-from methods.side.layers import FeedForward, feed_forward, kept_layers, side_width
+from methods.side.layers import FeedForward, biased_attention, feed_forward, kept_layers, side_width
 from methods.side.network import SideTaps, SourceTokens
 from methods.side.salient import SalientRule, masked_mean
 from methods.unipt import UniptConfig
@@ -264,3 +264,19 @@ def test_post_norm_blocks_end_in_a_norm():
     y = block.attention_norm(x + attention_by_hand(block.attention, x, mask))
     expected = block.mixer_norm(y + block.mixer(y, None, mask))
     assert torch.allclose(block(x, mask, None), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, None])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_attention_with_a_position_bias_is_the_librarys(scale, dtype):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 5, 4, generator=generator, dtype=torch.float64) for _ in range(3))
+    bias = torch.randn(1, 3, 5, 5, generator=generator, dtype=torch.float64)
+    visible = torch.arange(5) < torch.tensor([3, 5])[:, None, None, None]  # [B, 1, 1, M]
+    q, k, v, bias = (t.to(dtype) for t in (q, k, v, bias))
+    found = biased_attention(q, k, v, visible, bias, scale)
+    mask = bias.masked_fill(~visible, -torch.inf)
+    expected = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask, scale=scale)
+    assert found.dtype == dtype
+    tolerance = 1e-12 if dtype == torch.float64 else 2e-2
+    assert torch.allclose(found, expected, atol=tolerance)
