@@ -373,6 +373,10 @@ class Backbone(nn.Module, ABC):
         They are of the classes Linear, Embedding and Conv2d.
         """
 
+    def position_embeddings(self) -> Sequence[str]:
+        """Return the names of the embeddings of positions and kinds that may be low-bit too."""
+        return ()
+
     def embed(self, stream: str, salient: Tensor) -> Tensor:
         """Return the embedding [B, E] of a salient token [B, D], by frozen pretrained weights.
 

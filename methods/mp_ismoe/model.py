@@ -68,7 +68,9 @@ class MpIsmoe(NetworkMethod):
         super().__init__(config, backbone, reads)
         assert isinstance(config, MpIsmoeConfig)
         self.config = config
-        names = backbone.quantizable() if config.quantizes else ()
+        names = [*backbone.quantizable()] if config.quantizes else []
+        if config.tensors == "all" and config.embedding_bits is not None:
+            names += backbone.position_embeddings()
         masters = masters_of(backbone, names)
         self.quantized = quantize_modules(backbone, names, config)
         self.requantizer = None

@@ -37,6 +37,11 @@ class QuantizationConfig(Config):
     embedding_bits: Bits | None = Field(
         8, description="bits of embeddings and their tied heads; null keeps them fp32"
     )
+    tensors: Literal["weights", "all"] = Field(
+        "weights",
+        description="what becomes low-bit: weights of layers and embeddings, or all but norms: "
+        "biases, and tables of positions, too",
+    )
     rounding: Rounding = Field(
         "nearest", description="rounding of codes; floor is Eq. 1 as printed (4x the error)"
     )
@@ -97,7 +102,13 @@ class QuantizationConfig(Config):
 
     @model_validator(mode="after")
     def _check_bits(self) -> "QuantizationConfig":
-        asked = {"noise": "none", "clip": "none", "init": "rtn", "bias_correction": False}
+        asked = {
+            "noise": "none",
+            "clip": "none",
+            "init": "rtn",
+            "bias_correction": False,
+            "tensors": "weights",
+        }
         wrong = [
             f"{name}={getattr(self, name)}" for name, v in asked.items() if getattr(self, name) != v
         ]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.grad import conv2d_input
 
-from methods.quantization.storage import LowBitWeight, compute_dtype
+from methods.quantization.storage import LowBitWeight, bias_values, compute_dtype
 
 
 class _QuantizedConvolution(torch.autograd.Function):
@@ -42,20 +42,23 @@ class QuantizedConv2d(nn.Module):
     Args:
         convolution: the layer to replace; its bias parameter is kept, frozen.
         weight: its weight [O, I / groups x height x width] in low-bit storage.
+        bias: its bias in low-bit storage, in place of the parameter.
     """
 
-    bias: nn.Parameter | None
+    bias: nn.Parameter | LowBitWeight | None
     geometry: dict[str, Any]
 
-    def __init__(self, convolution: nn.Conv2d, weight: LowBitWeight) -> None:
+    def __init__(
+        self, convolution: nn.Conv2d, weight: LowBitWeight, bias: LowBitWeight | None = None
+    ) -> None:
         super().__init__()
         self.shape = convolution.weight.shape
         self.geometry = {
             name: getattr(convolution, name) for name in ("stride", "padding", "dilation", "groups")
         }
         self.weight = weight
-        self.bias = convolution.bias  # type: ignore[assignment]  # declared as a plain tensor
-        if self.bias is not None:
+        self.bias = convolution.bias if bias is None else bias  # type: ignore[assignment]
+        if isinstance(self.bias, nn.Parameter):
             self.bias.requires_grad_(False)
 
     def kernel(self, dtype: torch.dtype) -> Tensor:
@@ -65,7 +68,8 @@ class QuantizedConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` [B, I, H, W] to [B, O, H', W'] in the compute dtype."""
         dtype = compute_dtype(x)
-        bias = None if self.bias is None else self.bias.to(dtype)
+        bias = bias_values(self.bias)
+        bias = None if bias is None else bias.to(dtype)
         result: Tensor = _QuantizedConvolution.apply(x.to(dtype), bias, self)
         return result
 

@@ -1,6 +1,7 @@
 """Layers whose frozen weight is stored as packed codes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from methods.quantization.grid import (
     quantize,
 )
 from methods.quantization.packing import pack, unpack
-from methods.quantization.storage import LowBitWeight, compute_dtype
+from methods.quantization.storage import LowBitWeight, bias_values, compute_dtype
 
 
 class QuantizedWeight(LowBitWeight):
@@ -159,12 +160,20 @@ def quantized_linear(x: Tensor, weight: LowBitWeight, bias: Tensor | None = None
     return result
 
 
+def low_bit_bias(layer: nn.Linear | nn.Conv2d, spec: GridSpec, name: str) -> QuantizedWeight | None:
+    """Return a layer's bias [1, R] as codes with one scale; None where it has none."""
+    if layer.bias is None:
+        return None
+    return QuantizedWeight(layer.bias[None], replace(spec, granularity="per_tensor"), name)
+
+
 class QuantizedLinear(nn.Module):
     """A linear layer with a low-bit frozen weight.
 
     Args:
         linear: the layer to replace; its bias parameter is kept, frozen.
         weight: its weight in low-bit storage.
+        bias: its bias in low-bit storage, in place of the parameter.
         bias_correction: whether to hold a correction of the bias (zero until calibrated).
 
     Attributes:
@@ -172,24 +181,29 @@ class QuantizedLinear(nn.Module):
     """
 
     correction: Tensor | None
-    bias: nn.Parameter | None
+    bias: nn.Parameter | LowBitWeight | None
 
     def __init__(
-        self, linear: nn.Linear, weight: LowBitWeight, *, bias_correction: bool = False
+        self,
+        linear: nn.Linear,
+        weight: LowBitWeight,
+        bias: LowBitWeight | None = None,
+        *,
+        bias_correction: bool = False,
     ) -> None:
         super().__init__()
         self.in_features = linear.in_features
         self.out_features = linear.out_features
         self.weight = weight
-        self.bias = linear.bias
-        if self.bias is not None:
+        self.bias = linear.bias if bias is None else bias
+        if isinstance(self.bias, nn.Parameter):
             self.bias.requires_grad_(False)
         zeros = weight.scale.new_zeros(linear.out_features) if bias_correction else None
         self.register_buffer("correction", zeros)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``x`` [..., C] to [..., R]."""
-        bias: Tensor | None = self.bias
+        bias = bias_values(self.bias)
         if self.correction is not None:
             bias = self.correction if bias is None else bias + self.correction
         return quantized_linear(x, self.weight, bias)
@@ -281,13 +295,27 @@ def quantize_modules(
             assert isinstance(weight, QuantizedWeight)
             replaced[name] = QuantizedEmbedding(layer, weight)
         elif isinstance(layer, nn.Conv2d):
-            replaced[name] = QuantizedConv2d(layer, weight)
+            replaced[name] = QuantizedConv2d(layer, weight, _low_bias(layer, name, config))
         else:
-            correct = config.bias_correction
-            replaced[name] = QuantizedLinear(layer, weight, bias_correction=correct)
+            bias, correct = _low_bias(layer, name, config), config.bias_correction
+            replaced[name] = QuantizedLinear(layer, weight, bias, bias_correction=correct)
         for alias in [path for path, module in paths.items() if module is layer]:
             root.set_submodule(alias, replaced[name])
     return replaced
+
+
+def _low_bias(
+    layer: nn.Linear | nn.Conv2d, name: str, config: QuantizationConfig
+) -> QuantizedWeight | None:
+    if config.tensors == "weights" or config.bits is None:
+        return None
+    return low_bit_bias(layer, GridSpec.from_config(config, config.bits), f"{name}.bias")
+
+
+def low_biases(modules: Mapping[str, QuantizedModule]) -> dict[str, LowBitWeight]:
+    """Return every bias in low-bit storage, as ``NAME.bias``."""
+    held = {f"{name}.bias": getattr(module, "bias", None) for name, module in modules.items()}
+    return {name: bias for name, bias in held.items() if isinstance(bias, LowBitWeight)}
 
 
 def _layer(modules: Mapping[str, nn.Module], name: str) -> Quantizable:
@@ -318,7 +346,8 @@ def mean_mse(modules: Mapping[str, QuantizedModule]) -> float:
 
 def storage_bytes(modules: Mapping[str, QuantizedModule]) -> dict[str, int]:
     """Return bytes held by memory category, shared weights counted once."""
-    holders: list[nn.Module] = [*distinct_weights(modules).values(), *modules.values()]
+    weights = [*distinct_weights(modules).values(), *low_biases(modules).values()]
+    holders: list[nn.Module] = [*weights, *modules.values()]
     totals = {"quantized_weights": 0, "quantization_metadata": 0}
     for holder in holders:
         if isinstance(holder, LowBitWeight | QuantizedLinear):

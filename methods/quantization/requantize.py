@@ -23,6 +23,7 @@ from methods.quantization.modules import (
     QuantizedModule,
     QuantizedWeight,
     distinct_weights,
+    low_biases,
 )
 from methods.quantization.noise import Candidate, FixedGrid, Problem, best_candidate, normals
 from methods.quantization.sampling import keyed_generator, sample_channels
@@ -383,6 +384,7 @@ class Requantizer:
 
     def _buffers(self) -> Iterator[tuple[str, Tensor]]:
         yield from named_codes(self.weights)
+        yield from named_codes(low_biases(self.modules))
         for name, module in self.modules.items():
             if isinstance(module, QuantizedLinear) and module.correction is not None:
                 yield f"{name}.correction", module.correction

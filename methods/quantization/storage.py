@@ -59,6 +59,11 @@ class LowBitWeight(nn.Module):
         return (self.dequantize().sub_(master)).square_().mean()
 
 
+def bias_values(bias: nn.Parameter | LowBitWeight | None) -> Tensor | None:
+    """Return a bias [R] in fp32 or as it is stored, new where it is in low bits."""
+    return bias.dequantize()[0] if isinstance(bias, LowBitWeight) else bias
+
+
 def named_codes(weights: Mapping[str, LowBitWeight]) -> Iterator[tuple[str, Tensor]]:
     """Yield every buffer of low-bit weights as ``NAME.BUFFER``."""
     for name, weight in weights.items():

@@ -13,12 +13,14 @@ from pydantic import ValidationError
 from harness.cards import METHODS
 from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.methods import ProbedModel, TinyContext, build_method, train_steps
+from harness.testing.small import random_inputs, small_backbone
 from methods.experts.config import ExpertsConfig
 from methods.experts.ismoe import mixtures
 from methods.experts.routing import Correlation, Router, normalise
 from methods.mp_ismoe import MpIsmoeConfig
 from methods.quantization.config import QuantizationConfig
 from methods.quantization.grid import GridSpec, dequantize, fit_grid, quantize
+from methods.quantization.modules import storage_bytes
 
 READINGS: dict[str, dict[str, tuple[Any, ...]]] = {
     "rounding (Eq. 1)": {"rounding": ("nearest", "floor")},
@@ -28,6 +30,7 @@ READINGS: dict[str, dict[str, tuple[Any, ...]]] = {
     "bits": {"bits": (8, 4, 3, 2)},
     "what p counts": {"sample_unit": ("groups", "tensors", "layers", "codes")},
     "p and M": {"sample_percent": (1, 50), "requantize_every": (None, 1, 5)},
+    "which tensors": {"tensors": ("weights", "all")},
     "the master": {"master": ("file", "none"), "accumulate": (False, True)},
     "acceptance": {"accept": ("improve", "always")},
     "learned noise": {"noise": ("select", "random", "moment", "layer_recon", "spsa", "weight_mse")},
@@ -92,6 +95,46 @@ def test_the_embedding_is_low_bit_or_not():
     assert "token_embedding" in low.quantized
     assert "token_embedding" not in full.quantized
     assert len(low.quantized) == len(full.quantized) + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "reads"),
+    [("bert", ("text",)), ("t5", ("decoder",)), ("scenes_vl", ("joint",)), ("vse", ("text",))],
+)
+def test_all_but_norms_become_low_bit(name, reads):
+    def built(tensors):
+        torch.manual_seed(0)
+        return build_method("mp_ismoe", small_backbone(name), reads, tensors=tensors).eval()
+
+    weights, everything = built("weights"), built("all")
+    left = dict(everything.backbone.named_parameters())
+    norms = {n for spec in everything.backbone.specs for n in everything.backbone.norms(spec.name)}
+    biases = {n for n in left if n.endswith(".bias") and n.removesuffix(".bias") not in norms}
+    assert not [n for n in biases if n.removesuffix(".bias") in everything.quantized]
+    assert not [n for n in left if n.removesuffix(".weight") in everything.quantized]
+    assert set(everything.quantized) >= {
+        *weights.quantized,
+        *everything.backbone.position_embeddings(),
+    }
+    codes, fewer = (storage_bytes(m.quantized)["quantized_weights"] for m in (everything, weights))
+    assert codes > fewer
+    assert everything.backbone_state_hash() != weights.backbone_state_hash()
+    inputs = random_inputs(everything.backbone, ["a shape", "two"])
+    with torch.no_grad():
+        found, expected = (m.frozen(inputs)[reads[0]].output for m in (everything, weights))
+    assert 0 < (found - expected).norm() < 0.05 * expected.norm()
+
+
+def test_all_codes_survive_saving():
+    def built():
+        return build_method("mp_ismoe", small_backbone("bert"), ("text",), tensors="all").eval()
+
+    torch.manual_seed(0)
+    method = built()
+    copy = built()
+    copy.load_extra_state(method.extra_state())
+    assert copy.backbone_state_hash() == method.backbone_state_hash()
+    assert any(name.endswith(".bias.codes") for name in method.extra_state())
 
 
 @pytest.mark.parametrize("noise", ["mu_tensor", "mu_channel", "mu_weight"])

@@ -133,6 +133,10 @@ class Bert(TextBackbone):
         """Return the name of the word embedding."""
         return "embeddings.word_embeddings"
 
+    def position_embeddings(self) -> Sequence[str]:
+        """Return the names of the embeddings of positions and segments."""
+        return ["embeddings.position_embeddings", "embeddings.token_type_embeddings"]
+
     def quantizable(self) -> Sequence[str]:
         """Return the word embedding and all linear layers."""
         return ["embeddings.word_embeddings", *linear_layers(self)]

@@ -200,6 +200,10 @@ class Clip(TextBackbone):
         """Return the name of the token embedding."""
         return "text.embeddings.token_embedding"
 
+    def position_embeddings(self) -> Sequence[str]:
+        """Return the name of the text's embedding of positions."""
+        return ["text.embeddings.position_embedding"]
+
     def quantizable(self) -> Sequence[str]:
         """Return the token embedding and all linear layers; not the patches' convolution."""
         return ["text.embeddings.token_embedding", *linear_layers(self)]

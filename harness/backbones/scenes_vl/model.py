@@ -323,6 +323,11 @@ class ScenesVL(Backbone):
         """Returns the names of all linear layers and of the word embedding."""
         return [*linear_layers(self), "text.embeddings.word_embeddings"]
 
+    def position_embeddings(self) -> Sequence[str]:
+        """Returns the names of the text's embeddings of positions and of its one kind."""
+        kinds = ("position_embeddings", "token_type_embeddings")
+        return [f"text.embeddings.{kind}" for kind in kinds]
+
     def _blocks(self, stream: str) -> list[nn.Module]:
         return [self.get_submodule(name) for name in self.blocks(stream)]
 

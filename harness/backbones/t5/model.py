@@ -206,11 +206,13 @@ class T5(TextBackbone):
 
     def position_tables(self) -> Sequence[nn.Parameter]:
         """Return the two tables that the stacks share among their blocks."""
-        tables = (
-            self.get_submodule(f"{spec.name}.block.0.layer.0.SelfAttention.relative_attention_bias")
-            for spec in self.specs
-        )
+        tables = map(self.get_submodule, self.position_embeddings())
         return [parameter for table in tables for parameter in table.parameters()]
+
+    def position_embeddings(self) -> Sequence[str]:
+        """Return the names of the two tables."""
+        first = "block.0.layer.0.SelfAttention.relative_attention_bias"
+        return [f"{spec.name}.{first}" for spec in self.specs]
 
     def quantizable(self) -> Sequence[str]:
         """Return the embedding, whose codes a tied head shares, and all linear layers."""

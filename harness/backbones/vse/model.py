@@ -141,6 +141,10 @@ class Vse(Backbone):
         """Return the layers of both towers whose weights may be low-bit."""
         return [n for name in TOWERS for n in _below(name, self._tower(name).quantizable())]
 
+    def position_embeddings(self) -> Sequence[str]:
+        """Return those of both towers."""
+        return [n for name in TOWERS for n in _below(name, self._tower(name).position_embeddings())]
+
     def _tower(self, stream: str) -> Backbone:
         return self.image if stream == "image" else self.text
 
