@@ -98,6 +98,7 @@ CARD = MethodCard(
     backbone_gradients=False,
     presets={
         "literal": {
+            "tensors": "all",
             "rounding": "floor",
             "range": "literal",
             "noise": "random",
