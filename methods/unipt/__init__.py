@@ -41,7 +41,7 @@ class UniptConfig(SideConfig):
         if self.output != "state" and self.join != "none":
             raise ValueError(
                 f"join={self.join} lets in hidden states, but output={self.output} has none at "
-                f"the backbone's width; leave join=none"
+                f"the backbone's width; set method.join=none"
             )
         return self
 

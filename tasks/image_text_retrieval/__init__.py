@@ -1,7 +1,7 @@
 """Image-text retrieval: a text finds its image, and an image its texts."""
 
 from harness.cards import DatasetCard, TaskCard
-from tasks.retrieval.cards import RECIPES, RetrievalConfig, metrics
+from tasks.retrieval.cards import BUNDLED, RECIPES, RetrievalConfig, metrics
 
 _COCO = "Lin et al., Microsoft COCO, ECCV 2014; Chen et al., COCO Captions, 2015"
 
@@ -21,6 +21,7 @@ CARD = TaskCard(
             source="bundled",
             licence="Apache-2.0",
             origin="drawn by tasks.scenes, domain mixed",
+            recipes=BUNDLED,
         ),
         DatasetCard(
             name="flickr30k",

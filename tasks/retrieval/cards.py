@@ -50,3 +50,9 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
     "default": {"train.epochs": 10, "train.batch_size": 128},
     "full": {"train.epochs": 30, "train.batch_size": 128},
 }
+
+BUNDLED: Mapping[str, Mapping[str, Any]] = {name: {"method.join": "gate"} for name in RECIPES}
+"""On drawn data: what pretraining's projections fit is the frozen output, so side networks join it.
+
+Alone they begin from nothing, and the recipes' steps are few: 80 for ``quick``.
+"""

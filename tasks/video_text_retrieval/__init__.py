@@ -1,7 +1,7 @@
 """Video-text retrieval: a text finds its video, and a video its texts."""
 
 from harness.cards import DatasetCard, TaskCard
-from tasks.retrieval.cards import RECIPES, RetrievalConfig, metrics
+from tasks.retrieval.cards import BUNDLED, RECIPES, RetrievalConfig, metrics
 
 _MSRVTT = "Xu et al., MSR-VTT, CVPR 2016"
 
@@ -21,6 +21,7 @@ CARD = TaskCard(
             source="bundled",
             licence="Apache-2.0",
             origin="drawn by tasks.scenes, domain mixed",
+            recipes=BUNDLED,
         ),
         DatasetCard(
             name="msrvtt",

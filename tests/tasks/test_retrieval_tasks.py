@@ -133,15 +133,15 @@ def request_of(tmp_path):
 @pytest.mark.parametrize(
     ("method", "backbone", "setting"),
     [
-        ("unipt", "clip", "method.output=embedding"),
-        ("unipt", "vse", "method.output=projected"),
+        ("unipt", "clip", "method.output=embedding method.join=none"),
+        ("unipt", "vse", "method.output=projected method.join=none"),
         ("lst", "vse", "task.loss=hinge"),
         ("lora", "clip", "task.loss=infonce"),
     ],
 )
 def test_methods_run_on_two_towers(method, backbone, setting, request_of, tmp_path):
     record = run(
-        resolve(request_of(method, backbone, setting)),
+        resolve(request_of(method, backbone, *setting.split())),
         RunOptions(output=tmp_path, tracking_uri="off", verbosity=-1),
     )
     assert record.status == "done", record.error
@@ -150,7 +150,7 @@ def test_methods_run_on_two_towers(method, backbone, setting, request_of, tmp_pa
 
 
 def test_an_embedding_of_its_own_is_taken_as_it_is(request_of):
-    config = resolve(request_of("unipt", "clip", "method.output=embedding"))
+    config = resolve(request_of("unipt", "clip", "method.output=embedding", "method.join=none"))
     task = build_task(config)
     built = build_model(config, task, torch.device("cpu"))
     assert built.model.method.embedded == ("image", "text")
