@@ -4,6 +4,8 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.errors import UserError
 from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
@@ -54,13 +56,31 @@ def test_adapters_are_where_and_what_they_should_be():
     assert all(m.memory_region == "side" for m in adapters)
 
 
-def test_an_adapter_is_its_equation():
-    torch.manual_seed(0)
-    adapter = Adapter(8, 2).double()
-    x = torch.randn(2, 3, 8, dtype=torch.float64)
-    h = adapter.down(x)
-    tanh = torch.tanh((2 / torch.pi) ** 0.5 * (h + 0.044715 * h**3))
-    assert torch.allclose(adapter(x), x + adapter.up(0.5 * h * (1 + tanh)), atol=1e-12)
+@settings(max_examples=30, deadline=None)
+@given(
+    width=st.integers(2, 9),
+    bottleneck=st.integers(1, 4),
+    rows=st.integers(1, 3),
+    tokens=st.integers(1, 4),
+    seed=st.integers(0, 999),
+)
+def test_an_adapter_is_its_equation_token_by_token(width, bottleneck, rows, tokens, seed):
+    generator = torch.Generator().manual_seed(seed)
+    adapter = Adapter(width, bottleneck).double()
+    with torch.no_grad():
+        for parameter in adapter.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    x = torch.randn(rows, tokens, width, generator=generator, dtype=torch.float64)
+    found = adapter(x)
+    down, up = adapter.down, adapter.up
+    for row in range(rows):
+        for token in range(tokens):
+            h = down.weight @ x[row, token] + down.bias
+            gelu = [
+                0.5 * v * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (v + 0.044715 * v**3))) for v in h
+            ]
+            expected = x[row, token] + up.weight @ torch.stack(gelu) + up.bias
+            assert torch.allclose(found[row, token], expected, atol=1e-10)
 
 
 def test_adapters_act_on_a_sublayer_before_its_residual():
