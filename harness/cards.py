@@ -221,13 +221,17 @@ BACKBONES: Registry[BackboneCard] = Registry(
 )
 
 
+ALL = "all"
+"""The group of every method, and of every task."""
+
+
 def task_groups() -> dict[str, tuple[str, ...]]:
     """Return the tasks of every group; ``all`` holds each."""
     groups: dict[str, tuple[str, ...]] = {}
     for name in TASKS.names():
         for group in TASKS.card(name).groups:
             groups[group] = (*groups.get(group, ()), name)
-    return {**groups, "all": tuple(TASKS.names())}
+    return {**groups, ALL: tuple(TASKS.names())}
 
 
 def published_setting(method: MethodCard, backbone: Choice[BackboneCard]) -> Published | None:

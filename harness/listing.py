@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from harness.backbones.quantize import QuantizeConfig
-from harness.cards import BACKBONES, METHODS, TASKS, BackboneCard, MethodCard, TaskCard
+from harness.cards import ALL, BACKBONES, METHODS, TASKS, BackboneCard, MethodCard, TaskCard
 from harness.config import FeaturesConfig, MemoryConfig, TrainConfig
 from harness.costs import EXAMPLES
 from harness.errors import UserError, did_you_mean
@@ -285,7 +285,7 @@ def _facts(data: Data) -> Iterator[tuple[str, str]]:
         yield "selected by", f"{data['primary']} on validation"
         yield "metrics", "; ".join(_metric_lines(data["metrics"], names))
         yield "backbone", data["backbone"]
-        yield "groups", ", ".join((*data["groups"], "all"))
+        yield "groups", ", ".join((*data["groups"], ALL))
 
 
 def backward(data: Data) -> str:

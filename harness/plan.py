@@ -4,11 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from harness.cards import METHODS, TASKS, task_groups
+from harness.cards import ALL, METHODS, TASKS, task_groups
 from harness.config import RunConfig, RunRequest, resolve
 from harness.errors import ConfigError, UserError, did_you_mean
-
-ALL = "all"
 
 
 @dataclass(frozen=True)

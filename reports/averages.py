@@ -6,9 +6,9 @@ mean, and the average is that of the tasks' scores, every task alike.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
-from reports.comparison import Row, mean_interval
+from reports.comparison import Row, spread
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ def _average(group: str, rows: Sequence[Row]) -> Average | None:
     if not seeds:
         return None
     of_seed = [fmean(row.scores[row.seeds.index(seed)] for row in rows) for seed in seeds]
-    several = len(seeds) > 1
+    deviation, interval = spread(of_seed)
     return Average(
         group=group,
         row=rows[0],
         tasks=len(rows),
         seeds=tuple(seeds),
         mean=fmean(of_seed),
-        deviation=stdev(of_seed) if several else None,
-        interval=mean_interval(of_seed) if several else None,
+        deviation=deviation,
+        interval=interval,
     )

@@ -98,6 +98,11 @@ def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tu
     return fmean(values) - half, fmean(values) + half
 
 
+def spread(values: Sequence[float]) -> tuple[float | None, tuple[float, float] | None]:
+    """Return the standard deviation (n - 1) and the mean's interval; None of a single value."""
+    return (stdev(values), mean_interval(values)) if len(values) > 1 else (None, None)
+
+
 def is_bundled(record: Record) -> bool:
     """Return whether the data of a run come with the package."""
     return record.provenance.data.source == "bundled"
@@ -164,7 +169,7 @@ def _summarise(
 ) -> Row:
     first = group[0]
     scores = [record.metrics.test[record.metrics.primary] for record in group]
-    several = len(scores) > 1
+    deviation, interval = spread(scores)
     peak, full = _peak(group), full_peaks.get(_setting(first))
     times = [record.time.train_seconds for record in group if record.time]
     return Row(
@@ -173,8 +178,8 @@ def _summarise(
         seeds=tuple(record.seed for record in group),
         scores=tuple(scores),
         mean=fmean(scores),
-        deviation=stdev(scores) if several else None,
-        interval=mean_interval(scores) if several else None,
+        deviation=deviation,
+        interval=interval,
         baselines=first.metrics.baselines,
         peak_bytes=peak,
         peak_ratio=peak / full if peak is not None and full else None,

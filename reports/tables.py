@@ -226,14 +226,12 @@ def _dataset(row: Row) -> str:
 
 def _cells(row: Row) -> list[str]:
     name = f"{_name(row.record)} ({row.variant})" if row.variant else _name(row.record)
-    deviation = "" if row.deviation is None else f" ± {percent(row.deviation)}"
-    interval = "" if row.interval is None else "..".join(percent(end) for end in row.interval)
     cells = [
         name,
         _dataset(row),
         row.record.recipe,
-        percent(row.mean) + deviation,
-        interval,
+        percent(row.mean) + _deviation(row),
+        _interval(row),
         f"{percent(min(row.scores))}..{percent(max(row.scores))}" if len(row.seeds) > 1 else "",
         str(len(row.seeds)),
         "" if row.peak_bytes is None else gib(row.peak_bytes),
@@ -242,6 +240,14 @@ def _cells(row: Row) -> list[str]:
         "" if row.train_seconds is None else f"{row.train_seconds:.1f}",
     ]
     return [printable(cell) for cell in cells]
+
+
+def _deviation(of: Row | Average) -> str:
+    return "" if of.deviation is None else f" ± {percent(of.deviation)}"
+
+
+def _interval(of: Row | Average) -> str:
+    return "" if of.interval is None else "..".join(percent(end) for end in of.interval)
 
 
 def _notes(comparison: Comparison, groups: Groups) -> Iterator[str]:
@@ -269,11 +275,9 @@ def _notes(comparison: Comparison, groups: Groups) -> Iterator[str]:
 
 def _average_note(average: Average) -> str:
     """Say one method's average over a group of tasks."""
-    spread = "" if average.deviation is None else f" ± {percent(average.deviation)}"
-    if average.interval is not None:
-        spread += f", interval {'..'.join(percent(end) for end in average.interval)}"
+    interval = f", interval {_interval(average)}" if average.interval else ""
     return (
         f"Average of the {average.tasks} tasks of {average.group}, seeds "
         f"{', '.join(map(str, average.seeds))}: {_name(average.row.record)} "
-        f"{percent(average.mean)}{spread}."
+        f"{percent(average.mean)}{_deviation(average)}{interval}."
     )

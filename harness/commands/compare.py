@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,11 @@ from harness.commands.common import (
 from harness.commands.look import comparison_data
 from harness.commands.run import chosen_seeds, exit_code
 from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.plan import Plan
+    from harness.record import Record
+    from harness.run import RunOptions
 
 EXAMPLES = examples(
     "harness compare --methods linear_probe,lst,unipt,mp_ismoe --tasks vqa --recipe quick",
@@ -86,17 +91,27 @@ def compare(
     for pair, reason in plan.left_out.items():
         print(f"Left out: {pair}: {reason}", file=sys.stderr)
 
-    from harness.record import Record
-    from harness.run import RunOptions, run
+    from harness.run import RunOptions
     from reports.comparison import compare as compared
     from reports.tables import comparison_table
 
-    run_options = RunOptions(output, tracking_uri, -1 if quiet else verbose)
+    records, code = _run_all(plan, RunOptions(output, tracking_uri, -1 if quiet else verbose))
+    if as_json:
+        print_json(comparison_data(compared(records)))
+    else:
+        stdout_console().print(comparison_table(records, task_groups()))
+    return exit_code(records) or code
+
+
+def _run_all(plan: "Plan", run_options: "RunOptions") -> tuple[list["Record"], int]:
+    """Run one after the other; return the records, and the exit code of what could not begin."""
+    from harness.run import run
+
     records: list[Record] = []
     code = 0
     for number, resolved in enumerate(plan.configs, 1):
         name = f"{resolved.method.label} on {resolved.task.name}, seed {resolved.seed}"
-        if not quiet:
+        if run_options.verbosity >= 0:
             print(f"Run {number} of {len(plan.configs)}: {name}", file=sys.stderr)
         try:
             records.append(run(resolved, run_options))
@@ -105,8 +120,4 @@ def compare(
             continue
         if records[-1].status == "cancelled":
             break
-    if as_json:
-        print_json(comparison_data(compared(records)))
-    else:
-        stdout_console().print(comparison_table(records, task_groups()))
-    return exit_code(records) or code
+    return records, code

@@ -115,9 +115,9 @@ def _run_and_show(
 
 def refuse_lists(option: str, text: str) -> None:
     """Raise UserError where one name is wanted, and several or a group were typed."""
-    from harness.cards import METHODS, task_groups
+    from harness.cards import ALL, METHODS, task_groups
 
-    groups = task_groups() if option == "task" else {"all": tuple(METHODS.names())}
+    groups = task_groups() if option == "task" else {ALL: tuple(METHODS.names())}
     if members := groups.get(text.partition("@")[0]):
         raise UserError(
             f"--{option} '{text}' is a group of {len(members)} {option}s, and `run` takes one; "

@@ -160,13 +160,6 @@ def quantized_linear(x: Tensor, weight: LowBitWeight, bias: Tensor | None = None
     return result
 
 
-def low_bit_bias(layer: nn.Linear | nn.Conv2d, spec: GridSpec, name: str) -> QuantizedWeight | None:
-    """Return a layer's bias [1, R] as codes with one scale; None where it has none."""
-    if layer.bias is None:
-        return None
-    return QuantizedWeight(layer.bias[None], replace(spec, granularity="per_tensor"), name)
-
-
 class QuantizedLinear(nn.Module):
     """A linear layer with a low-bit frozen weight.
 
@@ -307,9 +300,11 @@ def quantize_modules(
 def _low_bias(
     layer: nn.Linear | nn.Conv2d, name: str, config: QuantizationConfig
 ) -> QuantizedWeight | None:
-    if config.tensors == "weights" or config.bits is None:
+    """Return a layer's bias [1, R] as codes with one scale; None where it stays or is none."""
+    if config.tensors == "weights" or config.bits is None or layer.bias is None:
         return None
-    return low_bit_bias(layer, GridSpec.from_config(config, config.bits), f"{name}.bias")
+    spec = replace(GridSpec.from_config(config, config.bits), granularity="per_tensor")
+    return QuantizedWeight(layer.bias[None], spec, f"{name}.bias")
 
 
 def low_biases(modules: Mapping[str, QuantizedModule]) -> dict[str, LowBitWeight]:

@@ -328,8 +328,7 @@ def _spsa(problem: Problem) -> Iterator[Candidate]:
             least, best = min(above, below), point + side if above < below else point - side
         slope = (above - below) / max(above + below, torch.finfo(torch.float32).tiny)
         point = point - SPSA_GAIN / (0.1 * steps + step) ** 0.602 * slope / side
-    ones = torch.ones_like(scale)
-    mean, std = best[0] * scale, best[1].exp() * scale * ones
+    mean, std = best[0] * scale, best[1].exp() * scale
     yield _candidate(problem, [steps + 1], mean, std, problem.shrink)
 
 
