@@ -1,4 +1,4 @@
-"""Labelled texts out of a folder of tab-separated files, as GLUE distributes them."""
+"""Labelled texts out of a folder of files as GLUE, or a hub, distributes them."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from harness.errors import UserError, did_you_mean
-from tasks.folder import read_bytes, refuse
+from tasks.folder import refuse
 from tasks.sources import Fingerprint
 from tasks.text.cards import MINI, Table
 from tasks.text.rows import TextRows
+from tasks.text.sheets import Sheet, find_files, hub_name, read_sheet
 
 MISSING_SHARE = 0.001
 """Rows that a complete file may lack: copies without duplicates are still that dataset."""
@@ -46,53 +47,37 @@ class TextFolder:
         return {name: self._read(name, fingerprint) for name in self.table.files}
 
     def _read(self, name: str, fingerprint: Fingerprint) -> TextRows:
-        path = self._path(name)
-        data = read_bytes(path)
-        fingerprint.add(data)
-        try:
-            lines = data.decode("utf-8-sig").removesuffix("\n").split("\n")
-        except UnicodeDecodeError as error:
-            raise UserError(f"'{path}' is not UTF-8 text ({error.reason}).") from None
-        cells = [line.rstrip("\r").split("\t") for line in lines]
-        headed = not self.table.headerless or any(label in cells[0] for label in self.table.label)
-        header = cells[0] if headed else list(self.table.headerless)
-        first = 2 if headed else 1
-        rows = self._parse(path, header, cells[1:] if headed else cells, first)
-        self._check_count(path, name, len(rows))
+        paths = find_files(self.folder, name)
+        if not paths:
+            held = sorted(p.name for p in self.folder.iterdir())[:8]
+            raise UserError(
+                f"Dataset '{self.dataset}' needs {name}.tsv (or {name}.tsv.gz) in "
+                f"'{self.folder}', which holds {', '.join(held) or 'nothing'}. `harness data show "
+                f"{self.dataset.removesuffix(MINI)}` prints the layout."
+            )
+        rows = self._parse(name, read_sheet(paths, self.table, fingerprint))
+        self._check_count(paths[0], name, len(rows))
         return rows
 
-    def _path(self, name: str) -> Path:
-        for suffix in (".tsv", ".tsv.gz"):
-            if (path := self.folder / f"{name}{suffix}").is_file():
-                return path
-        held = sorted(p.name for p in self.folder.iterdir())[:8]
-        raise UserError(
-            f"Dataset '{self.dataset}' needs {name}.tsv (or {name}.tsv.gz) in '{self.folder}', "
-            f"which holds {', '.join(held) or 'nothing'}. `harness data show "
-            f"{self.dataset.removesuffix(MINI)}` prints the layout."
-        )
-
-    def _parse(
-        self, path: Path, header: Sequence[str], lines: Sequence[Sequence[str]], first: int
-    ) -> TextRows:
-        columns = [_column(path, header, names) for names in self.table.texts]
-        label_column = _column(path, header, self.table.label)
+    def _parse(self, name: str, sheet: Sheet) -> TextRows:
+        columns = [_column(sheet.path, sheet.header, names) for names in self.table.texts]
+        label_column = _column(sheet.path, sheet.header, self.table.label)
         problems: list[str] = []
         texts: list[tuple[str, ...]] = []
         labels: list[float] = []
-        for number, cells in enumerate(lines, first):
-            found = list(self._problems(cells, len(header), columns, label_column))
-            problems += [f"line {number}: {problem}" for problem in found]
+        for number, cells in enumerate(sheet.rows, sheet.first):
+            found = list(self._problems(cells, len(sheet.header), columns, label_column))
+            problems += [f"{sheet.unit} {number}: {problem}" for problem in found]
             if not found:
                 texts.append(tuple(cells[column] for column in columns))
                 labels.append(self._label(cells[label_column]))
-        refuse(path, problems)
+        refuse(sheet.path, problems)
         if not texts:
-            raise UserError(f"'{path}' has no rows.")
+            raise UserError(f"'{sheet.path}' has no rows.")
         return TextRows(
             [text[0] if len(text) == 1 else (text[0], text[1]) for text in texts],
             np.asarray(labels),
-            [f"{path.name.partition('.')[0]}:{row}" for row in range(len(texts))],
+            [f"{name}:{row}" for row in range(len(texts))],
         )
 
     def _problems(
@@ -136,8 +121,8 @@ def folder_layout(table: Table, *, whole: bool) -> dict[str, str]:
     columns = [" or ".join(names) for names in (*table.texts, table.label)]
     labels = " | ".join(table.labels) or f"a number from 0 to {table.highest:g}"
     return {
-        f"{name}.tsv": f"tab-separated, or {name}.tsv.gz; a header with the columns "
-        f"{', '.join(columns)} ({labels})" + (f"; {rows:,} rows" if whole else "")
+        f"{name}.tsv": f"tab-separated, or {name}.tsv.gz, or {hub_name(name)}-*-of-*.parquet; the "
+        f"columns {', '.join(columns)} ({labels})" + (f"; {rows:,} rows" if whole else "")
         for name, rows in table.rows.items()
     }
 

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -171,6 +173,65 @@ def test_files_as_they_are_distributed_are_read(tmp_path):
         (tmp_path / f"{name}.tsv").write_text(header + '1\t1\t2\tHe said "no\tHe said no\n')
     rows = TextFolder("mrpc-mini", "MRPC", mrpc, tmp_path).read(Fingerprint())["train"]
     assert rows.texts[0] == ('He said "no', "He said no")
+
+
+def write_parquet(path: Path, columns: dict[str, list], names: tuple[str, ...] = ()) -> None:
+    table = pa.table(columns)
+    if names:
+        features = {"label": {"names": list(names), "_type": "ClassLabel"}}
+        noted = json.dumps({"info": {"features": features}})
+        table = table.replace_schema_metadata({"huggingface": noted})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path)
+
+
+def test_files_of_a_hub_are_read(tmp_path):
+    table = TASKS.load("mnli").table
+    first = {"premise": ["a", "b"], "hypothesis": ["c", "d"], "label": [2, 0], "idx": [0, 1]}
+    second = {"premise": ["e"], "hypothesis": ["f"], "label": [1], "idx": [2]}
+    files = {
+        "train-00000-of-00002": first,
+        "train-00001-of-00002": second,
+        "validation_matched-00000-of-00001": second,
+        "validation_mismatched-00000-of-00001": second,
+    }
+    for file, columns in files.items():
+        write_parquet(tmp_path / "mnli" / f"{file}.parquet", columns, table.labels)
+    read = TextFolder("mnli-mini", "MNLI", table, tmp_path).read(Fingerprint())
+    assert list(read["train"].texts) == [("a", "c"), ("b", "d"), ("e", "f")]
+    assert read["train"].labels.tolist() == [2, 0, 1]
+    assert read["dev_mismatched"].ids == ["dev_mismatched:0"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"sentence": ["a", "b"], "label": [1, -1]}, "row 2: unknown label '-1'"),
+        ({"sentence": ["a", None], "label": [1, 0]}, "row 2: cell 1 is empty"),
+        ({"text": ["a"], "label": [1]}, "no column 'sentence'"),
+    ],
+)
+def test_a_bad_row_of_a_hubs_file_is_named(columns, message, tmp_path):
+    for part in ("train", "validation"):
+        names = ("negative", "positive")
+        write_parquet(tmp_path / f"{part}-00000-of-00001.parquet", columns, names)
+    with pytest.raises(UserError, match=message):
+        task("sst2", tmp_path).load()
+
+
+def test_a_damaged_file_of_a_hub_is_named(tmp_path):
+    (tmp_path / "train-00000-of-00001.parquet").write_bytes(b"PAR1 no more")
+    with pytest.raises(UserError, match=r"train-00000-of-00001\.parquet' is no parquet file"):
+        task("sst2", tmp_path).load()
+
+
+def test_parts_of_a_hubs_file_have_the_same_columns(tmp_path):
+    write_parquet(tmp_path / "train-00000-of-00002.parquet", {"sentence": ["a"], "label": [1]})
+    write_parquet(tmp_path / "train-00001-of-00002.parquet", {"sentence": ["a"], "score": [1]})
+    with pytest.raises(
+        UserError, match=r"00001-of-00002\.parquet' has the columns sentence, score"
+    ):
+        task("sst2", tmp_path).load()
 
 
 def test_pairs_reach_the_backbone_in_two_segments():
