@@ -61,6 +61,21 @@ class Examples:
             inputs = self.processors[modality](self.data.units[modality].take(units))
         return {name: move(value, self.device) for name, value in inputs.items()}
 
+    def read_ahead(self, split: str, parts: Sequence[np.ndarray]) -> None:
+        """Take notice of the rows that ``batch`` will be asked for next.
+
+        Args:
+            split: their split.
+            parts: int64 positions, one array a batch.
+        """
+        for modality, units in self.split(split).units.items():
+            self.read_units_ahead(modality, [units[rows].reshape(-1) for rows in parts])
+
+    def read_units_ahead(self, modality: str, parts: Sequence[np.ndarray]) -> None:
+        """Take notice of the units that ``unit_inputs`` will be asked for next."""
+        if modality not in self._texts:
+            self.data.units[modality].read_ahead(parts)
+
     def targets(self, split: str, rows: np.ndarray) -> dict[str, Tensor]:
         """Return the targets of ``rows``."""
         tensors = to_tensors(self.split(split).targets, rows)

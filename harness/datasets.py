@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from harness.cards import TASKS, DatasetCard
+from harness.data import sequential
 from harness.errors import UserError, did_you_mean
 from harness.hub import data_folder
 
@@ -50,8 +49,10 @@ def check_dataset(task: str, dataset: str | None, data_dir: Path | None) -> dict
     config = TASKS.card(task).config()
     data = TASKS.load(task)(config, card.name, data_folder(data_dir), 0).load()
     for units in data.units.values():
-        for start in range(0, len(units), CHUNK):
-            units.take(np.arange(start, min(start + CHUNK, len(units))))
+        parts = list(sequential(len(units), CHUNK))
+        units.read_ahead(parts)
+        for part in parts:
+            units.take(part)
     provenance = data.provenance
     return {
         "dataset": provenance.name,

@@ -214,8 +214,10 @@ class FeatureStore:
         work = Path(tempfile.mkdtemp(dir=self.folder, prefix=".filling-"))
         tensors: dict[str, Tensor] = {}
         layout: dict[str, Any] = {}
+        chunks = list(sequential(count, CHUNK))
+        self._read_ahead(spec, split, chunks)
         try:
-            for rows in sequential(count, CHUNK):
+            for rows in chunks:
                 parts, layout = _take_apart(self._encode(spec, split, rows))
                 if not tensors:
                     sample, _ = _take_apart(self._encode(spec, split, rows[:1], longest=True))
@@ -233,6 +235,13 @@ class FeatureStore:
         except BaseException:
             shutil.rmtree(work, ignore_errors=True)
             raise
+
+    def _read_ahead(self, spec: StreamSpec, split: str, chunks: Sequence[np.ndarray]) -> None:
+        if spec.modality is None:
+            return
+        own = self._units if _by_unit(spec) else self.examples.split(split).units
+        parts = [own[spec.modality][rows].reshape(-1) for rows in chunks]
+        self.examples.read_units_ahead(spec.modality, parts)
 
     def _make_room(self, needed: int) -> None:
         """Delete the least recently made entries that would not fit beside the new one."""

@@ -130,10 +130,14 @@ class Trainer:
     def _train_epoch(self, epoch: int) -> float:
         """Run one epoch's steps and return the mean loss."""
         self.model.train()
+        steps = [
+            np.array_split(rows, self.config.train.grad_accum) for rows in self.order.epoch(epoch)
+        ]
+        self._read_ahead("train", [part for parts in steps for part in parts])
         total = torch.zeros((), device=self.examples.device)
         clock = StepClock(self.examples.device)
-        for number, rows in enumerate(self.order.epoch(epoch), 1):
-            loss = self._step(rows)
+        for number, parts in enumerate(steps, 1):
+            loss = self._step(parts)
             total += loss
             clock.tick()
             if number % CHECK_EVERY == 0 or number == self.order.steps:
@@ -145,23 +149,26 @@ class Trainer:
         self.state.step_seconds += clock.seconds()
         return mean
 
-    def _step(self, rows: np.ndarray) -> Tensor:
-        """Run one optimizer step on ``rows`` and return its detached loss."""
-        train = self.config.train
+    def _step(self, parts: Sequence[np.ndarray]) -> Tensor:
+        """Run one optimizer step on rows, part by part, and return its detached loss."""
         total: Tensor | None = None
-        for part in np.array_split(rows, train.grad_accum):
-            share = len(part) / len(rows)
+        for part in parts:
+            share = len(part) / sum(map(len, parts))
             loss = self.loss_of("train", part)
-            (loss * share if train.grad_accum > 1 else loss).backward()
+            (loss * share if len(parts) > 1 else loss).backward()
             total = loss.detach() * share if total is None else total + loss.detach() * share
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        torch.nn.utils.clip_grad_norm_(trained, train.clip_norm)
+        torch.nn.utils.clip_grad_norm_(trained, self.config.train.clip_norm)
         self.optimizer.step()
         self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.state.step += 1
         assert total is not None
         return total
+
+    def _read_ahead(self, split: str, parts: Sequence[np.ndarray]) -> None:
+        if self.features is None:
+            self.examples.read_ahead(split, parts)
 
     def loss_of(self, split: str, rows: np.ndarray) -> Tensor:
         """Return the loss on ``rows`` with its graph."""
@@ -186,10 +193,9 @@ class Trainer:
         self.model.eval()
         rows = self.examples.split(split)
         answer = self._written if self.task.writes else lambda *part: self._forward(*part)[0]
-        predictions = [
-            self.task.predict(answer(split, part)).cpu().numpy()
-            for part in sequential(len(rows), self.config.train.eval_batch_size)
-        ]
+        parts = list(sequential(len(rows), self.config.train.eval_batch_size))
+        self._read_ahead(split, parts)
+        predictions = [self.task.predict(answer(split, part)).cpu().numpy() for part in parts]
         merged = np.concatenate(predictions)
         return merged, self.task.metrics(merged, rows)
 

@@ -5,7 +5,7 @@ data raw (uint8 images, strings), and a backbone's processors turn them into inp
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -27,9 +27,19 @@ class Units(Protocol):
     def take(self, units: np.ndarray) -> Any:
         """Return units by position: uint8 [n, H, W, 3] for images, a list of texts for text."""
 
+    def read_ahead(self, parts: Sequence[np.ndarray]) -> None:
+        """Take notice of the parts that ``take`` will be asked for next, in this order."""
+
+
+class InMemory:
+    """Units that need no reading ahead."""
+
+    def read_ahead(self, parts: Sequence[np.ndarray]) -> None:
+        """Do nothing; see ``Units``."""
+
 
 @dataclass(frozen=True)
-class Images:
+class Images(InMemory):
     """Images of one size, in memory: ``array`` is uint8 [n, H, W, 3]."""
 
     array: np.ndarray
@@ -43,7 +53,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Texts:
+class Texts(InMemory):
     """Distinct strings, or distinct pairs of strings."""
 
     strings: Sequence[Text]
@@ -67,18 +77,31 @@ class Chain:
 
     def take(self, units: np.ndarray) -> np.ndarray:
         """Return uint8 [len(units), H, W, 3]; all parts must have images of one size."""
-        ends = np.cumsum([len(part) for part in self.parts])
-        owners = np.searchsorted(ends, units, side="right")
         taken: np.ndarray | None = None
-        for owner in np.unique(owners):
-            rows = np.flatnonzero(owners == owner)
-            before = int(ends[owner - 1]) if owner else 0
-            images = self.parts[owner].take(units[rows] - before)
+        for owner, rows, own in self._owned(units):
+            images = self.parts[owner].take(own)
             if taken is None:
                 taken = np.empty((len(units), *images.shape[1:]), dtype=np.uint8)
             taken[rows] = images
         assert taken is not None, "no units were asked for"
         return taken
+
+    def read_ahead(self, parts: Sequence[np.ndarray]) -> None:
+        """Tell each source what it will be asked for; see ``Units``."""
+        wanted: dict[int, list[np.ndarray]] = {}
+        for part in parts:
+            for owner, _, own in self._owned(part):
+                wanted.setdefault(owner, []).append(own)
+        for owner, asked in wanted.items():
+            self.parts[owner].read_ahead(asked)
+
+    def _owned(self, units: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Yield each source's number, which of ``units`` are its own, and their positions in it."""
+        ends = np.cumsum([len(part) for part in self.parts])
+        owners = np.searchsorted(ends, units, side="right")
+        for owner in np.unique(owners).tolist():
+            rows = np.flatnonzero(owners == owner)
+            yield owner, rows, units[rows] - (int(ends[owner - 1]) if owner else 0)
 
 
 @dataclass(frozen=True)

@@ -9,24 +9,17 @@ the training images is set aside; ``dev`` may stand for ``test``. Images are nam
 import gzip
 import hashlib
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import UserError, did_you_mean
+from tasks.image_files import ImageSource
 from tasks.sources import Fingerprint
-
-CACHE_BYTES = 2**30
-"""Decoded images that one dataset keeps; past it, they are decoded again."""
 
 _SHOWN = 10
 
@@ -52,133 +45,11 @@ class Lines(Generic[R]):
 
     path: Path
     rows: Sequence[R]
-    images: "ImageSource"
+    images: ImageSource
 
     def where(self, row: int) -> str:
         """Return file and line of a row."""
         return f"{self.path.name}:{row + 1}"
-
-
-class ImageSource:
-    """Image files by name, in a folder or in a zip archive.
-
-    Args:
-        place: the folder or the archive.
-
-    Raises:
-        UserError: it cannot be opened.
-    """
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self._archive: zipfile.ZipFile | None = None
-        if place.is_file():
-            try:
-                self._archive = zipfile.ZipFile(place)
-            except (OSError, zipfile.BadZipFile) as error:
-                raise UserError(f"The archive '{place}' cannot be read: {error}.") from None
-
-    @cached_property
-    def _sizes(self) -> Mapping[str, str]:
-        """What tells files apart without reading them: size, and in an archive the checksum."""
-        if self._archive:
-            infos = self._archive.infolist()
-            return {i.filename: f"{i.file_size}:{i.CRC}" for i in infos if not i.is_dir()}
-        files = (path for path in self.place.rglob("*") if path.is_file())
-        return {path.relative_to(self.place).as_posix(): str(path.stat().st_size) for path in files}
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._sizes
-
-    def stamp(self, name: str) -> str:
-        """Return the name with what tells the file from another of that name."""
-        return f"{name}:{self._sizes[name]}"
-
-    def where(self, name: str) -> str:
-        """Return how a message names a file."""
-        return f"{self.place / name}" if self._archive is None else f"{self.place}:{name}"
-
-    def read(self, name: str) -> bytes:
-        """Return a file's bytes.
-
-        Raises:
-            UserError: it cannot be read.
-        """
-        try:
-            if self._archive:
-                return self._archive.read(name)
-            return (self.place / name).read_bytes()
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
-            raise UserError(f"Cannot read the image '{self.where(name)}': {error}.") from None
-
-
-@dataclass(frozen=True)
-class ImageFile:
-    """One image of a source."""
-
-    source: ImageSource
-    name: str
-
-    def decode(self, size: tuple[int, int]) -> np.ndarray:
-        """Return the image at ``size`` (height, width), uint8 [H, W, 3], RGB.
-
-        It is resized by bicubic interpolation, its sides each by its own factor.
-
-        Raises:
-            UserError: it is missing or damaged.
-        """
-        data = self.source.read(self.name)
-        try:
-            with Image.open(BytesIO(data)) as image:
-                image.draft("RGB", (size[1], size[0]))  # a JPEG is decoded no larger than needed
-                pixels = image.convert("RGB").resize(size[::-1], Image.Resampling.BICUBIC)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            raise UserError(
-                f"The image '{self.source.where(self.name)}' is truncated or damaged "
-                f"({len(data)} bytes). Nothing was skipped or replaced."
-            ) from None
-        return np.asarray(pixels)
-
-
-class ImageFiles:
-    """Images that are decoded when they are read, by several threads.
-
-    Args:
-        files: the images, by position.
-        size: height and width of what ``take`` returns.
-        cache_bytes: decoded images that are kept in memory.
-    """
-
-    def __init__(
-        self, files: Sequence[ImageFile], size: tuple[int, int], cache_bytes: int = CACHE_BYTES
-    ) -> None:
-        self.files = files
-        self.size = size
-        self._room = cache_bytes // (3 * size[0] * size[1])
-        self._kept: dict[int, np.ndarray] = {}
-        self._pool = ThreadPoolExecutor(thread_name_prefix="decode")
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def take(self, units: np.ndarray) -> np.ndarray:
-        """Return uint8 [len(units), H, W, 3].
-
-        Raises:
-            UserError: an image is missing or damaged.
-        """
-        images = np.empty((len(units), *self.size, 3), dtype=np.uint8)
-        for row, image in enumerate(self._pool.map(self._image, units.tolist())):
-            images[row] = image
-        return images
-
-    def _image(self, unit: int) -> np.ndarray:
-        if (kept := self._kept.get(unit)) is not None:
-            return kept
-        image = self.files[unit].decode(self.size)
-        if len(self._kept) < self._room:
-            self._kept[unit] = image
-        return image
 
 
 class DataFolder:

@@ -8,7 +8,8 @@ from typing import ClassVar, Generic, TypeVar, cast
 import numpy as np
 
 from tasks.base import Units
-from tasks.folder import DataFolder, ImageFile, ImageFiles, Lines, Row, missing_images, refuse
+from tasks.folder import DataFolder, Lines, Row, missing_images, refuse
+from tasks.image_files import ImageFile, ImageFiles
 from tasks.sources import Fingerprint
 
 R = TypeVar("R", bound=Row)

@@ -13,13 +13,12 @@ from harness.errors import UserError
 from tasks.base import Units
 from tasks.folder import (
     DataFolder,
-    ImageFile,
-    ImageFiles,
     Lines,
     Row,
     missing_images,
     refuse,
 )
+from tasks.image_files import ImageFile, ImageFiles
 from tasks.metrics import normalize_answer
 from tasks.sources import Fingerprint
 from tasks.vqa import VqaConfig

@@ -3,18 +3,21 @@
 import gzip
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from harness.cards import TASKS
 from harness.cli import execute
 from harness.errors import UserError
 from tasks.base import Chain, Images
-from tasks.folder import DataFolder, ImageFile, ImageFiles, ImageSource, Row
+from tasks.folder import DataFolder, Row
+from tasks.image_files import WORTH_WORKERS, ImageFile, ImageFiles, ImageSource
 from tasks.sources import Fingerprint
 from tasks.vqa import VqaConfig
 from tasks.vqa.task import OUTSIDE_VOCABULARY, Vqa
@@ -58,6 +61,74 @@ def test_images_are_read_by_position_at_one_size(source, cache_bytes):
     assert "sub/0.png" in source
     assert "0.png" not in source
     assert source.stamp("sub/0.png") != source.stamp("sub/1.png")
+
+
+@pytest.fixture(params=["folder", "archive"])
+def many(request, tmp_path) -> list[ImageFile]:
+    """Images of which each has a colour of its own; enough for worker processes."""
+    names = [f"{n}.png" for n in range(2 * WORTH_WORKERS)]
+    with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+        for colour, name in enumerate(names):
+            archive.writestr(name, png(colour))
+    if request.param == "folder":
+        zipfile.ZipFile(tmp_path / "images.zip").extractall(tmp_path / "images")
+    place = tmp_path / ("images" if request.param == "folder" else "images.zip")
+    source = ImageSource(place)
+    return [ImageFile(source, name) for name in names]
+
+
+@pytest.mark.parametrize("kept", [0, 5, 1000])
+def test_images_read_ahead_are_the_same_images(many, kept):
+    order = np.random.default_rng(0).permutation(np.repeat(np.arange(len(many)), 2))
+    parts = np.array_split(order, 9)
+    files = ImageFiles(many, (4, 6), cache_bytes=kept * 4 * 6 * 3)
+    before = torch.get_rng_state()
+    for _ in range(2):
+        files.read_ahead(parts)
+        for part in parts:
+            assert files.take(part)[:, 0, 0, 0].tolist() == part.tolist()
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class WhoDecodes:
+    """Stands in for an image: its pixels tell the process that decoded it."""
+
+    def decode(self, size: tuple[int, int]) -> np.ndarray:
+        return np.full((*size, 3), os.getpid() % 251, np.uint8)
+
+
+def test_images_read_ahead_are_decoded_by_other_processes():
+    files = ImageFiles([WhoDecodes()] * WORTH_WORKERS, (2, 2))
+    units = np.arange(WORTH_WORKERS)
+    files.read_ahead([units])
+    assert (files.take(units) != os.getpid() % 251).all()
+
+
+def test_what_was_not_announced_is_read_in_between(many):
+    files = ImageFiles(many, (4, 6))
+    first, second = np.arange(70), np.arange(60, 128)
+    files.read_ahead([first, second])
+    for part in (first, np.asarray([3, 127]), second, first):
+        assert files.take(part)[:, 0, 0, 0].tolist() == part.tolist()
+
+
+@pytest.mark.parametrize("many", ["folder"], indirect=True)
+def test_a_broken_image_read_ahead_is_named_when_its_part_is_read(many, tmp_path):
+    (tmp_path / "images" / "90.png").write_bytes(b"no image")
+    files = ImageFiles(many, (4, 6))
+    parts = [np.arange(80), np.arange(80, 128)]
+    files.read_ahead(parts)
+    assert len(files.take(parts[0])) == 80
+    with pytest.raises(UserError, match=r"90\.png' is truncated or damaged \(8 bytes\)"):
+        files.take(parts[1])
+
+
+def test_a_chain_reads_each_of_its_parts_ahead(many):
+    chain = Chain([ImageFiles(many[:100], (4, 6)), ImageFiles(many[100:], (4, 6))])
+    parts = [np.asarray([127, 0, 100, 99]), np.arange(128)]
+    chain.read_ahead(parts)
+    for part in parts:
+        assert chain.take(part)[:, 0, 0, 0].tolist() == part.tolist()
 
 
 def test_a_truncated_image_is_named(tmp_path):
