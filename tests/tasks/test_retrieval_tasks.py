@@ -135,7 +135,7 @@ def request_of(tmp_path):
     [
         ("unipt", "clip", "method.output=embedding method.join=none"),
         ("unipt", "vse", "method.output=projected method.join=none"),
-        ("lst", "vse", "task.loss=hinge"),
+        ("lst", "vse", "task.loss=hinge memory.profile=true"),
         ("lora", "clip", "task.loss=infonce"),
     ],
 )

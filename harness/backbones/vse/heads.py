@@ -16,12 +16,14 @@ class GeneralizedPooling(nn.Module):
     """A weighted sum over each feature's sorted values, the weights by rank (GPO).
 
     Source: Chen et al., Learning the Best Pooling Strategy for Visual Semantic Embedding, CVPR
-    2021, section 4: a recurrent net reads an encoding of every rank and scores it.
+    2021, section 4: a recurrent net reads an encoding of every rank, upwards from the first and
+    downwards from a row's last, and scores it.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.ranks = nn.GRU(POSITION_WIDTH, HIDDEN_WIDTH, batch_first=True, bidirectional=True)
+        self.upwards = nn.GRU(POSITION_WIDTH, HIDDEN_WIDTH, batch_first=True)
+        self.downwards = nn.GRU(POSITION_WIDTH, HIDDEN_WIDTH, batch_first=True)
         self.score = nn.Linear(HIDDEN_WIDTH, 1, bias=False)
 
     def forward(self, tokens: Tensor, mask: Tensor | None) -> Tensor:
@@ -42,16 +44,13 @@ class GeneralizedPooling(nn.Module):
 
     def _weights(self, lengths: Tensor, count: int) -> Tensor:
         """Return a score [B, N] for every rank of rows with ``lengths`` real tokens."""
-        codes = rank_codes(count, lengths.device).to(self.score.weight.dtype)
-        codes = codes.expand(len(lengths), -1, -1)
-        packed = nn.utils.rnn.pack_padded_sequence(
-            codes, lengths.cpu(), batch_first=True, enforce_sorted=False
-        )
-        hidden, _ = nn.utils.rnn.pad_packed_sequence(
-            self.ranks(packed)[0], batch_first=True, total_length=count
-        )
-        forward, backward = hidden.split(HIDDEN_WIDTH, -1)
-        return self.score((forward + backward) / 2)[..., 0]
+        codes = rank_codes(count, lengths.device).to(self.score.weight.dtype)  # [N, 32]
+        ranks = torch.arange(count, device=lengths.device)
+        turned = (lengths[:, None] - 1 - ranks) % count  # [B, N]: from the last real rank downwards
+        upwards, _ = self.upwards(codes[None])  # [1, N, 32]
+        downwards, _ = self.downwards(codes[turned])  # [B, N, 32]
+        downwards = downwards.gather(1, turned[..., None].expand_as(downwards))
+        return self.score((upwards + downwards) / 2)[..., 0]
 
 
 def rank_codes(count: int, device: torch.device) -> Tensor:
