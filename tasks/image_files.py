@@ -170,6 +170,8 @@ class ImageFiles:
         if self._parts and np.array_equal(self._parts[0], units):
             self._parts.popleft()
             decoded = next(self._decoded)
+            if not self._parts:
+                self._decoded = iter(())  # its workers end
         images = np.empty((len(units), *self.size, 3), dtype=np.uint8)
         for row, unit in enumerate(units.tolist()):
             images[row] = self._image(unit, decoded.get(unit))

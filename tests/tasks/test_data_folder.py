@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import multiprocessing
 import os
 import zipfile
 from pathlib import Path
@@ -102,6 +103,7 @@ def test_images_read_ahead_are_decoded_by_other_processes():
     units = np.arange(WORTH_WORKERS)
     files.read_ahead([units])
     assert (files.take(units) != os.getpid() % 251).all()
+    assert not multiprocessing.active_children()
 
 
 def test_what_was_not_announced_is_read_in_between(many):
