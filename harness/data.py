@@ -33,10 +33,16 @@ class Examples:
             table = data.units["text"]
             self._texts["text"] = self.processors["text"](table.take(np.arange(len(table))))
 
-    def cut_texts(self, backbone: Backbone) -> int:
-        """Return how many distinct texts are longer than ``backbone`` reads."""
+    def cut_texts(self, backbone: Backbone) -> list[str]:
+        """Return a sentence if distinct texts are longer than ``backbone`` reads."""
         table = self.data.units.get("text")
-        return sum(backbone.cuts(table.take(np.arange(len(table))))) if table else 0
+        cut = sum(backbone.cuts(table.take(np.arange(len(table))))) if table else 0
+        if not cut:
+            return []
+        return [
+            f"{cut} of {len(self.data.units['text'])} texts are longer than the backbone reads; "
+            f"they are cut."
+        ]
 
     def split(self, name: str) -> Split:
         """Return the rows of split ``name``."""

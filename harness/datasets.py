@@ -61,6 +61,7 @@ def check_dataset(task: str, dataset: str | None, data_dir: Path | None) -> dict
         "rows": dict(provenance.rows),
         "distinct": {modality: len(units) for modality, units in data.units.items()},
         "fingerprint": provenance.fingerprint,
+        "notices": list(data.notices),
     }
 
 

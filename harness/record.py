@@ -123,7 +123,11 @@ class DataOrigin(_Model):
 
 
 class Provenance(_Model):
-    """What is needed to know, and to repeat, where a Record came from."""
+    """What is needed to know, and to repeat, where a Record came from.
+
+    Attributes:
+        notices: what its reader should know of the data: answers outside the vocabulary, cut texts.
+    """
 
     commit: str | None
     dirty: bool | None
@@ -134,6 +138,7 @@ class Provenance(_Model):
     weights: str
     started_at: str
     limited: bool
+    notices: tuple[str, ...] = ()
 
 
 class Record(_Model):

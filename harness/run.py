@@ -139,11 +139,10 @@ def _prepare(
     assert built is not None
     model = built.model
     examples = Examples(data, model.method.backbone, device)
-    if cut := examples.cut_texts(model.method.backbone):
-        progress.message(
-            f"{cut} of {len(data.units['text'])} texts are longer than the backbone reads; "
-            f"they are cut."
-        )
+    notices = [*data.notices, *examples.cut_texts(model.method.backbone)]
+    for notice in notices:
+        progress.message(notice)
+    current.provenance = current.provenance.model_copy(update={"notices": tuple(notices)})
     if config.memory.profile:
         progress.phase("memory")
         current.report = measure_memory(config, task, model, examples)

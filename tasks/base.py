@@ -158,9 +158,15 @@ class SplitData:
 
 @dataclass(frozen=True)
 class TaskData(SplitData):
-    """A loaded dataset with splits ``train``, ``val`` and ``test``."""
+    """A loaded dataset with splits ``train``, ``val`` and ``test``.
+
+    Attributes:
+        provenance: where it comes from.
+        notices: what its user should know of it, one counted sentence each.
+    """
 
     provenance: Provenance
+    notices: Sequence[str] = ()
 
 
 class Task(ABC):

@@ -171,7 +171,25 @@ def refuse(path: Path, problems: Sequence[str]) -> None:
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:_SHOWN])
         more = f"\n  and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise UserError(f"'{path}' has {len(problems)} problems:\n{shown}{more}")
+        counted = "a problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UserError(f"'{path}' has {counted}:\n{shown}{more}")
+
+
+def repeated(names: Sequence[str | int | None]) -> list[str]:
+    """Return a sentence for every line whose name is that of an earlier line.
+
+    Args:
+        names: of the lines; None where one has none.
+    """
+    seen: dict[str | int, int] = {}
+    problems = []
+    for number, name in enumerate(names, 1):
+        if name is None:
+            continue
+        if name in seen:
+            problems.append(f"line {number}: '{name}' stands in line {seen[name]} already")
+        seen.setdefault(name, number)
+    return problems
 
 
 def missing_images(lines: Lines[R], names: Sequence[Sequence[str]]) -> list[str]:

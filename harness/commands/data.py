@@ -66,4 +66,5 @@ def check(
     if as_json:
         print_json(facts)
     else:
-        print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+        notices = facts.pop("notices")
+        print("\n".join([*(f"{name}: {value}" for name, value in facts.items()), *notices]))

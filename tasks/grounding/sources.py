@@ -10,7 +10,7 @@ from pydantic import Field
 
 from tasks.assemble import ImageSource
 from tasks.base import Images, Units
-from tasks.folder import Row, layout
+from tasks.folder import Row, layout, repeated
 from tasks.folder_source import FolderSource
 from tasks.scenes.domains import get_domain
 from tasks.scenes.draw import render
@@ -118,13 +118,18 @@ EXAMPLE: Mapping[str, Sequence[Mapping[str, Any]]] = {
 
 
 class Expression(Row):
-    """One line: an expression and the box that it refers to, in pixels of an image."""
+    """One line: an expression and the box that it refers to, in pixels of an image.
+
+    Attributes:
+        ref_id: its name, which no other line may have; None where it has none.
+    """
 
     image: str
     width: int = Field(ge=1)
     height: int = Field(ge=1)
     expression: str = Field(min_length=1)
     bbox: tuple[float, float, float, float]
+    ref_id: str | int | None = None
 
     @property
     def share(self) -> tuple[float, float, float, float]:
@@ -158,9 +163,10 @@ class FolderBoxes(FolderSource[Expression]):
         return (row.image,)
 
     def problems(self, rows: Sequence[Expression]) -> Sequence[str]:
-        """Return what is wrong with the boxes."""
+        """Return what is wrong with the boxes, and which names are repeated."""
         found = ((number, row.problem()) for number, row in enumerate(rows, 1))
-        return [f"line {number}: {problem}" for number, problem in found if problem]
+        wrong = [f"line {number}: {problem}" for number, problem in found if problem]
+        return [*wrong, *repeated([row.ref_id for row in rows])]
 
     def expressions(self, part: str) -> Expressions:
         """Return all expressions of a part."""

@@ -7,9 +7,9 @@ import numpy as np
 from pydantic import Field
 
 from tasks.base import Images, Units
-from tasks.folder import Row, layout
+from tasks.folder import Row, layout, repeated
 from tasks.folder_source import FolderSource
-from tasks.retrieval.pairs import Pairs, empty_captions, repeated
+from tasks.retrieval.pairs import Pairs, empty_captions
 from tasks.scenes.draw import render
 from tasks.scenes.language import captions
 from tasks.scenes.scene import IMAGE_SIZE, Scene, draw_scene, scene_generator

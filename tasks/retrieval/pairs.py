@@ -28,17 +28,6 @@ class Pairs:
         return Pairs([self.texts[i] for i in rows], self.images[rows])
 
 
-def repeated(names: Sequence[str]) -> list[str]:
-    """Return a sentence for every line that names an image or video of an earlier line."""
-    seen: dict[str, int] = {}
-    problems = []
-    for number, name in enumerate(names, 1):
-        if name in seen:
-            problems.append(f"line {number}: '{name}' stands in line {seen[name]} already")
-        seen.setdefault(name, number)
-    return problems
-
-
 def empty_captions(captions: Sequence[Sequence[str]]) -> list[str]:
     """Return a sentence for every line that has no caption, or an empty one."""
     return [

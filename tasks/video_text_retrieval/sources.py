@@ -8,9 +8,9 @@ from pydantic import Field
 
 from harness.errors import UserError
 from tasks.base import Images, Units
-from tasks.folder import Row, layout
+from tasks.folder import Row, layout, repeated
 from tasks.folder_source import FolderSource
-from tasks.retrieval.pairs import Pairs, empty_captions, repeated
+from tasks.retrieval.pairs import Pairs, empty_captions
 from tasks.scenes.clips import FRAMES, Clip, draw_clip, render_clip
 from tasks.sources import Fingerprint
 

@@ -17,6 +17,7 @@ from tasks.folder import (
     Row,
     missing_images,
     refuse,
+    repeated,
 )
 from tasks.image_files import ImageFile, ImageFiles
 from tasks.metrics import normalize_answer
@@ -43,12 +44,14 @@ class Question(Row):
         question: the text.
         answer: the one expected answer.
         answers: the annotators' answers, ten in VQAv2; read where there is no ``answer``.
+        question_id: its name, which no other line may have; None where it has none.
     """
 
     image: str
     question: str = Field(min_length=1)
     answer: str | None = None
     answers: tuple[str, ...] = ()
+    question_id: str | int | None = None
 
     @property
     def expected(self) -> str:
@@ -103,6 +106,7 @@ class FolderVqa(Dataset):
             for number, row in enumerate(lines.rows, 1)
             if row.answer is None and not row.answers
         ]
+        problems += repeated([row.question_id for row in lines.rows])
         refuse(lines.path, problems)
         return lines
 

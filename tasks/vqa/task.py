@@ -141,6 +141,7 @@ class Vqa(DatasetTask, AnsweringTask):
                 rows={name: len(split) for name, split in splits.items()},
                 fingerprint=fingerprint.hexdigest(),
             ),
+            notices=_outside_vocabulary(splits),
         )
 
     def _carve(self) -> dict[str, Rows]:
@@ -340,3 +341,17 @@ def _add_rows(fingerprint: Fingerprint, name: str, part: Rows) -> None:
     fingerprint.add(name.encode())
     for question, answer, number in zip(part.questions, part.answers, part.images, strict=True):
         fingerprint.add(f"{question}\t{answer}\t{number}".encode())
+
+
+def _outside_vocabulary(splits: Mapping[str, Split]) -> list[str]:
+    """Return a sentence for every split with answers that no prediction can equal."""
+    counts = {
+        name: int((split.targets["answer"] == OUTSIDE_VOCABULARY).sum())
+        for name, split in splits.items()
+    }
+    return [
+        f"{count} of {len(splits[name])} {name} answers are outside the vocabulary; no prediction "
+        f"can equal them, and they stay in every denominator."
+        for name, count in counts.items()
+        if count
+    ]

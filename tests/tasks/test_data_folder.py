@@ -225,6 +225,21 @@ def test_a_repeated_image_is_refused(tmp_path):
         retrieval(TASKS.card("image_text_retrieval").config(), "coco-mini", tmp_path, 0)
 
 
+@pytest.mark.parametrize(
+    ("name", "dataset", "field"),
+    [("vqa", "daquar", "question_id"), ("grounding", "coco-boxes", "ref_id")],
+)
+def test_a_repeated_name_of_a_row_is_refused(name, dataset, field, tmp_path):
+    TASKS.load(name).write_example(dataset, tmp_path)
+    path = tmp_path / "train.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, row in enumerate(rows):
+        row[field] = min(number, 8)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(UserError, match=r"line 10: '8' stands in line 9 already"):
+        TASKS.load(name)(TASKS.card(name).config(), dataset, tmp_path, 0).load()
+
+
 def annotated(folder: Path, answers: list[list[str]]) -> Vqa:
     for name in ("train", "val", "test"):
         (folder / "images" / name).mkdir(parents=True, exist_ok=True)
@@ -256,11 +271,13 @@ def test_an_answer_outside_the_vocabulary_stays_in_the_denominator(tmp_path):
     path = tmp_path / "test.jsonl"
     path.write_text(path.read_text().replace('"answer": "no"', '"answer": "unheard"'))
     asked = Vqa(VqaConfig(image_size=8), "daquar", tmp_path, 0)
-    split = asked.load().splits["test"]
+    data = asked.load()
+    split = data.splits["test"]
     outside = split.targets["answer"] == OUTSIDE_VOCABULARY
     assert outside.sum() == 6
     guesses = np.where(outside, 0, split.targets["answer"])
     assert asked.metrics(guesses, split)["accuracy"] == pytest.approx(1 - outside.mean())
+    assert data.notices[-1].startswith(f"6 of {len(split)} test answers are outside")
 
 
 def test_a_vocabulary_of_rare_answers_alone_is_refused(tmp_path):
