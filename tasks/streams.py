@@ -1,8 +1,10 @@
-"""Which streams of a backbone a head reads."""
+"""Which streams of a backbone a head reads, and what of them."""
 
 from collections.abc import Sequence
 
-from harness.backbones.base import Backbone
+from torch import Tensor
+
+from harness.backbones.base import Backbone, StreamState
 from harness.errors import UserError
 
 
@@ -47,3 +49,12 @@ def own_stream(backbone: Backbone, task: str, modality: str) -> str:
         f"Task '{task}' needs a backbone with a stream of its own for {modality}s; "
         f"{type(backbone).__name__} has {', '.join(spec.name for spec in backbone.specs)}."
     )
+
+
+def mean_token(state: StreamState) -> Tensor:
+    """Return the mean [B, D] of a state's real tokens."""
+    tokens = state.output[:, state.content]
+    if state.mask is None:
+        return tokens.mean(1)
+    real = state.mask[:, state.content, None].to(tokens.dtype)  # [B, N, 1]
+    return (tokens * real).sum(1) / real.sum(1)

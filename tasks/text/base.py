@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.backbones.base import Backbone, StreamState, Text
+from harness.backbones.base import Backbone, Text
 from harness.cards import TaskCard
 from harness.errors import UserError
 from tasks.base import (
@@ -28,7 +28,7 @@ from tasks.blind import answers_by_words, majority_answer
 from tasks.metrics import text_scores
 from tasks.rows import TEXT, TEXT_PAIR, read_new_rows
 from tasks.sources import Fingerprint
-from tasks.streams import own_stream
+from tasks.streams import mean_token, own_stream
 from tasks.subsets import fixed_subset
 from tasks.text.cards import MINI, GlueConfig, SubsetConfig, Table
 from tasks.text.folder import TextFolder, folder_layout, write_example
@@ -56,15 +56,6 @@ class SentenceHead(nn.Module):
         """Return the logits [B, C], or numbers [B, 1]."""
         state = states[self.stream]
         return self.output(mean_token(state) if self.mean else state.salient)
-
-
-def mean_token(state: StreamState) -> Tensor:
-    """Return the mean [B, D] of a state's real tokens."""
-    tokens = state.output[:, state.content]
-    if state.mask is None:
-        return tokens.mean(1)
-    real = state.mask[:, state.content, None].to(tokens.dtype)  # [B, N, 1]
-    return (tokens * real).sum(1) / real.sum(1)
 
 
 class TextTask(AnsweringTask):

@@ -1,5 +1,7 @@
 """Visual question answering: an image and a question, one answer out of a closed vocabulary."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from harness.cards import DatasetCard, TaskCard
@@ -53,6 +55,11 @@ class VqaConfig(Config):
     )
     image_size: int = Field(
         default=224, ge=8, description="Of a folder: side of the squares that photos become."
+    )
+    pooling: Literal["salient", "mean"] = Field(
+        default="salient",
+        description="What the head reads of a stream: its salient token, which is BERT's [CLS], or "
+        "the mean of its tokens, for which sentence encoders such as MiniLM are trained.",
     )
 
 

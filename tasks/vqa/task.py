@@ -37,7 +37,7 @@ from tasks.metrics import (
 )
 from tasks.rows import IMAGE, TEXT, read_new_rows
 from tasks.sources import Fingerprint
-from tasks.streams import last_streams
+from tasks.streams import last_streams, mean_token
 from tasks.vqa import CARD, VqaConfig
 from tasks.vqa.datasets import Dataset, EasyVqa, Rows, ScenesVqa
 from tasks.vqa.folder import FolderVqa
@@ -51,7 +51,7 @@ _CARVE_STREAM = 0
 
 
 class AnswerHead(nn.Module):
-    """Linear, GELU, LayerNorm, Linear on the salient tokens of streams, side by side.
+    """Linear, GELU, LayerNorm, Linear on one token of every stream, side by side.
 
     Source: the answer head of LXMERT (Tan and Bansal 2019), which CLIP-ViL keeps, on one stream.
 
@@ -59,11 +59,13 @@ class AnswerHead(nn.Module):
         streams: the streams that it reads.
         width: size D of their states together.
         answers: number of answers A.
+        mean: whether it reads the mean of a stream's tokens, and not the salient one.
     """
 
-    def __init__(self, streams: Sequence[str], width: int, answers: int) -> None:
+    def __init__(self, streams: Sequence[str], width: int, answers: int, *, mean: bool) -> None:
         super().__init__()
         self.streams = tuple(streams)
+        self.mean = mean
         self.layers = nn.Sequential(
             nn.Linear(width, 2 * width),
             nn.GELU(),
@@ -73,8 +75,9 @@ class AnswerHead(nn.Module):
 
     def forward(self, states: States) -> Tensor:
         """Return the logits [B, A] of all answers."""
-        salients = [states[name].salient for name in self.streams]
-        return self.layers(torch.cat(salients, 1) if len(salients) > 1 else salients[0])
+        read = [states[name] for name in self.streams]
+        tokens = [mean_token(state) if self.mean else state.salient for state in read]
+        return self.layers(torch.cat(tokens, 1) if len(tokens) > 1 else tokens[0])
 
 
 class Vqa(DatasetTask, AnsweringTask):
@@ -225,7 +228,8 @@ class Vqa(DatasetTask, AnsweringTask):
         """Return the answer head for the width of the streams that it reads."""
         streams = self.reads(backbone)
         width = sum(backbone.spec(name).width for name in streams)
-        return AnswerHead(streams, width, len(self.answers))
+        mean = self.config.pooling == "mean"
+        return AnswerHead(streams, width, len(self.answers), mean=mean)
 
     def loss(self, output: Tensor, targets: Mapping[str, Tensor]) -> Tensor:
         """Return the cross-entropy over the answers, or the binary one of several annotators.

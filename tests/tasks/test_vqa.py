@@ -292,7 +292,7 @@ def test_of_equal_logits_the_first_answer_is_ranked_and_predicted_first():
 
 def test_the_head_has_the_published_size():
     with torch.device("meta"):
-        head = AnswerHead(["joint"], 768, 3129)
+        head = AnswerHead(["joint"], 768, 3129, mean=False)
     assert sum(p.numel() for p in head.parameters()) == 5_993_529
 
 
@@ -304,10 +304,20 @@ def test_a_backbone_that_sees_no_image_beside_the_text_is_refused():
 def test_two_towers_are_read_side_by_side():
     task = vqa()
     assert task.reads(backbone(IMAGE, TEXT)) == ("image", "text")
-    head = AnswerHead(["image", "text"], 8 + 8, 13)
+    head = AnswerHead(["image", "text"], 8 + 8, 13, mean=False)
     salient = torch.randn(5, 8)
     state = StreamState(output=salient[:, None], mask=None, salient=salient)
     assert head({"image": state, "text": state}).shape == (5, 13)
+
+
+def test_the_head_reads_the_salient_token_or_the_mean_of_the_real_ones():
+    first, second, padding = torch.randn(3, 5, 8)
+    output = torch.stack([first, second, padding], 1)
+    mask = torch.tensor([True, True, False]).expand(5, 3)
+    state = StreamState(output=output, mask=mask, salient=first)
+    for mean, expected in ((False, first), (True, (first + second) / 2)):
+        head = AnswerHead(["joint"], 8, 13, mean=mean)
+        assert torch.allclose(head({"joint": state}), head.layers(expected), atol=1e-6)
 
 
 def test_the_loss_is_the_cross_entropy_and_skips_unknown_answers():
