@@ -117,6 +117,32 @@ class MethodCard(Card):
         return self.family in ("head", "side") and not self.backbone_gradients
 
 
+class PaperStep(Config):
+    """One training step of the task that the papers adapt a backbone to.
+
+    Attributes:
+        task: name of that task here, whose defaults hold.
+        dataset: one of its datasets.
+        recipe: one of its recipes.
+        batch_size: rows of a step on one GPU.
+        source_length: tokens of a text that is read.
+        target_length: tokens of a text that is written.
+        frames: images of a row.
+        gpus: over how many of them published memory is summed.
+        note: why a prediction and the published memory differ, as far as it is known.
+    """
+
+    task: str
+    dataset: str | None = None
+    recipe: str | None = None
+    batch_size: int = Field(ge=1)
+    source_length: int = Field(default=32, ge=1)
+    target_length: int = Field(default=8, ge=1)
+    frames: int = Field(default=1, ge=1)
+    gpus: int = Field(default=1, ge=1)
+    note: str = ""
+
+
 class BackboneCard(Card):
     """A pretrained model.
 
@@ -127,6 +153,7 @@ class BackboneCard(Card):
         bundled: whether its weights come with the package.
         weights: where each preset's pretrained weights are found: a model hub's name, or
             ``package:NAME/FOLDER`` in an installed package, which is the preset's default.
+        paper: the training step for which memory is predicted.
     """
 
     streams: tuple[str, ...]
@@ -134,6 +161,7 @@ class BackboneCard(Card):
     provides: frozenset[Requirement]
     bundled: bool = False
     weights: Mapping[str, str] = Field(default_factory=dict)
+    paper: PaperStep
 
     def packaged_weights(self, preset: str | None) -> str | None:
         """Return a preset's weights where a package holds them."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import typer
 
-from harness.commands import compare, data, look, noise, predict, run, tools
+from harness.commands import compare, data, look, memory, noise, predict, run, tools
 from harness.commands.common import fail
 from harness.errors import RunError, UserError
 
@@ -31,6 +31,7 @@ app.command("report", epilog=look.REPORT_EXAMPLES)(look.report)
 app.command("list", epilog=look.LIST_EXAMPLES)(look.list_entries)
 app.command("show", epilog=look.SHOW_EXAMPLES)(look.show)
 app.add_typer(data.app, name="data", help=data.HELP, epilog=data.DATA_EXAMPLES)
+app.add_typer(memory.app, name="memory", help=memory.HELP, epilog=memory.EXAMPLES)
 app.command("docs", epilog=look.DOCS_EXAMPLES)(look.docs)
 app.command("pretrain", epilog=tools.PRETRAIN_EXAMPLES)(tools.pretrain)
 app.command("sync", epilog=tools.SYNC_EXAMPLES)(tools.sync)

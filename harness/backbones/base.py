@@ -408,6 +408,27 @@ class Backbone(nn.Module, ABC):
         """
         return nn.Identity()
 
+    def paper_output(
+        self, head: nn.Module, states: Mapping[str, StreamState], embedded: Sequence[str] = ()
+    ) -> Any:
+        """Return what the paper's task computes of adapted states, as in use.
+
+        Args:
+            head: what ``paper_head`` returned.
+            states: of the streams of ``paper_reads``.
+            embedded: as for ``paper_head``.
+        """
+        return head(states[self.paper_reads[-1]].salient)
+
+    def paper_loss(self, output: Any, inputs: Inputs) -> Tensor:
+        """Return a loss whose memory is that of the paper's task; its targets are blank.
+
+        Args:
+            output: what ``paper_output`` returned.
+            inputs: the batch.
+        """
+        return output.float().square().mean()
+
     def spec(self, stream: str) -> StreamSpec:
         """Return the shape of ``stream``."""
         return next(s for s in self.specs if s.name == stream)

@@ -10,12 +10,19 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    FakeCopyMode,
+    FakeTensor,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
 from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from harness.memory.report import MemoryReport
 from harness.memory.step import StepProgram, run_protocol, train_peak_bytes
@@ -53,25 +60,41 @@ def predict_built(build: Callable[[], StepProgram], *, target: str = "cpu") -> M
         target: ``"cpu"`` or ``"cuda"``, as for :func:`predict`.
     """
     with _fake_mode():
-        return _run(build(), target)
+        with KnownNumbers(), _nothing_moves():
+            program = build()
+        return _run(program, target)
 
 
-class CudaSizes(TorchFunctionMode):
-    """Make CPU operations keep what their CUDA kernels keep: dropout saves a mask of bytes."""
+class KnownNumbers(TorchFunctionMode):
+    """Let code that builds a model read the numbers of a range, as timm does of ``linspace``.
+
+    A range is real, and so is what is made of real tensors alone.
+    """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is nn.functional.dropout:
-            return _cuda_dropout(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        real = tensors and not any(isinstance(tensor, FakeTensor) for tensor in tensors)
+        if real or func is torch.linspace:
+            with unset_fake_temporarily():
+                return func(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
-def _cuda_dropout(
+def cuda_dropout(
     input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
 ) -> torch.Tensor:
+    """Return ``dropout`` as CUDA's kernel computes it: it saves a mask of one byte an element."""
     if not training or p == 0.0:
         return input
     output = torch.native_dropout(input, p, True)[0]
     return input.copy_(output) if inplace else output
+
+
+@contextmanager
+def _nothing_moves() -> Iterator[None]:
+    """Leave modules where they are built: parameters that are fake cannot be exchanged."""
+    with patch.object(nn.Module, "to", lambda module, *_args, **_kwargs: module):
+        yield
 
 
 @contextmanager
@@ -93,7 +116,13 @@ def _run(program: StepProgram, target: str) -> MemoryReport:
 
 
 def _sizes_of(target: str) -> AbstractContextManager[Any]:
-    return nullcontext() if target == "cpu" else CudaSizes()
+    """Make operations keep what the target's kernels keep: on CUDA dropout saves a mask of bytes.
+
+    The function is exchanged, as modes are not there when blocks run again in the backward pass.
+    """
+    if target == "cpu":
+        return nullcontext()
+    return patch.object(nn.functional, "dropout", cuda_dropout)
 
 
 def _prepared(program: StepProgram, target: str) -> StepProgram:

@@ -19,7 +19,7 @@ from harness.backbones.base import (
     Text,
 )
 from harness.backbones.parts import prepend
-from harness.cards import BackboneCard
+from harness.cards import BackboneCard, PaperStep
 from harness.errors import UserError
 from harness.registry import Config
 
@@ -295,6 +295,7 @@ CARD = BackboneCard(
     streams=("image", "text", "joint"),
     modalities=("image", "text"),
     provides=frozenset({"taps", "in_place", "late_block", "prompt"}),
+    paper=PaperStep(task="vqa", batch_size=4),
 )
 """The card under which a test may register ``TinyBackbone``."""
 

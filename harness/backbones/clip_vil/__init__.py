@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from harness.cards import BackboneCard
+from harness.cards import BackboneCard, PaperStep
 from harness.registry import Config
 
 
@@ -38,4 +38,5 @@ CARD = BackboneCard(
     implementation="harness.backbones.clip_vil.model:ClipVil",
     presets={"rn50x4": {"vision": "resnet50x4_clip"}},
     aliases={"clip-vil": "rn50x4"},
+    paper=PaperStep(task="vqa", dataset="vqav2", batch_size=32, source_length=20, gpus=4),
 )

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import BertModel
 
 from harness.backbones.base import (
@@ -194,6 +195,10 @@ class ClipVil(TextBackbone):
     def quantizable(self) -> Sequence[str]:
         """Return the word embedding, all linear layers and convolutions."""
         return ["text.word_embeddings", *linear_layers(self), *convolutions(self)]
+
+    def paper_loss(self, output: Tensor, inputs: Inputs) -> Tensor:  # noqa: ARG002
+        """Return the binary cross-entropy over all answers [B, 3129]."""
+        return F.binary_cross_entropy_with_logits(output.float(), torch.zeros_like(output.float()))
 
     def paper_head(self, embedded: Sequence[str] = ()) -> nn.Module:  # noqa: ARG002 - no embedding
         """Return the answer head of VQAv2: d to 2 d, GELU and norm, to 3,129 answers."""

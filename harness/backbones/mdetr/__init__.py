@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from harness.cards import BackboneCard
+from harness.cards import BackboneCard, PaperStep
 from harness.registry import Config
 
 
@@ -44,4 +44,5 @@ CARD = BackboneCard(
     provides=frozenset({"taps", "in_place", "late_block"}),
     implementation="harness.backbones.mdetr.model:Mdetr",
     presets={"resnet101": {"vision": "resnet101"}},
+    paper=PaperStep(task="grounding", dataset="refcoco", batch_size=4, gpus=2),
 )

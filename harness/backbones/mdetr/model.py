@@ -229,6 +229,22 @@ class Mdetr(TextBackbone):
         """Return encoder and decoder: the paper's task is visual grounding."""
         return ("encoder", "decoder")
 
+    def paper_output(
+        self,
+        head: nn.Module,
+        states: Mapping[str, StreamState],
+        embedded: Sequence[str] = (),  # noqa: ARG002 - it compares none
+    ) -> Mapping[str, Tensor]:
+        """Return spans, boxes, and how near each object is to each token."""
+        found = head(states)
+        near = found.pop("objects") @ found.pop("words").transpose(1, 2)  # [B, Q, N]
+        return {**found, "near": near}
+
+    def paper_loss(self, output: Mapping[str, Tensor], inputs: Inputs) -> Tensor:  # noqa: ARG002
+        """Return losses of spans, boxes and contrast, as if each object had a target."""
+        spans = -output["spans"].float().log_softmax(-1).mean()
+        return spans + output["boxes"].abs().mean() - output["near"].log_softmax(-1).mean()
+
     def paper_head(self, embedded: Sequence[str] = ()) -> nn.Module:  # noqa: ARG002 - no embedding
         """Return the heads of spans, boxes and the contrast of objects with words."""
         return GroundingHead(self.config.width)

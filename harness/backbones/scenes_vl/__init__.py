@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from harness.cards import BackboneCard
+from harness.cards import BackboneCard, PaperStep
 from harness.registry import Config
 
 
@@ -33,4 +33,5 @@ CARD = BackboneCard(
     provides=frozenset({"taps", "in_place", "late_block", "prompt"}),
     bundled=True,
     implementation="harness.backbones.scenes_vl.model:ScenesVL",
+    paper=PaperStep(task="vqa", batch_size=128),
 )

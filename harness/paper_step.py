@@ -1,0 +1,196 @@
+"""The training step of a method on a backbone at the papers' batch: without data or weights.
+
+Everything is made of fake tensors, so that a step of any size can be predicted on any machine.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+from harness.backbones.base import Backbone, Inputs
+from harness.cards import BACKBONES, LOW_BIT, METHODS, PaperStep
+from harness.config import RunConfig, RunRequest, resolve
+from harness.errors import UserError
+from harness.memory.predict import predict_built
+from harness.memory.report import MemoryReport
+from harness.memory.step import StepProgram
+from harness.model import AdaptedModel
+from harness.optimizers import make_optimizer
+from harness.precision import autocast
+from harness.recompute import recompute_blocks
+from harness.registry import import_attribute
+
+CPU = torch.device("cpu")
+IMAGE_SIZE = (64, 64)
+"""Of raw images, where a backbone brings them to its size before a batch is made."""
+
+
+@dataclass(frozen=True)
+class StepRequest:
+    """Whose step is predicted; None stands for the paper's.
+
+    Attributes:
+        method: ``name`` or ``name@preset``.
+        backbone: ``name`` or ``name@preset``.
+        batch_size: rows.
+        source_length: tokens of a text that is read.
+        target_length: tokens of a text that is written.
+        overrides: ``section.field=value`` settings.
+        amp: precision, as ``--amp`` has it.
+        grad_checkpoint: whether blocks run again in the backward pass.
+    """
+
+    method: str
+    backbone: str
+    batch_size: int | None = None
+    source_length: int | None = None
+    target_length: int | None = None
+    overrides: tuple[str, ...] = ()
+    amp: str | None = None
+    grad_checkpoint: bool | None = None
+
+
+def predict_step(request: StepRequest, target: str = "cuda") -> MemoryReport:
+    """Predict the memory of the step.
+
+    Args:
+        request: the step.
+        target: ``cuda`` or ``cpu``, whose kernels' saved tensors are counted.
+
+    Raises:
+        UserError: a name or a setting is wrong, or the backbone cannot carry the method.
+    """
+    shape = step_shape(request)
+    config = step_config(request, shape)
+    _check_length(config, shape)
+    return predict_built(lambda: _program(config, shape), target=target)
+
+
+def step_shape(request: StepRequest) -> PaperStep:
+    """Return the paper's step of a backbone with the sizes that were asked for.
+
+    Raises:
+        UserError: there is no such backbone.
+    """
+    asked = {
+        name: value
+        for name in ("batch_size", "source_length", "target_length")
+        if (value := getattr(request, name)) is not None
+    }
+    return BACKBONES.choose(request.backbone).card.paper.model_copy(update=asked)
+
+
+def step_config(request: StepRequest, shape: PaperStep) -> RunConfig:
+    """Return the configuration of the paper's task with the method on the backbone.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    return resolve(
+        RunRequest(
+            method=request.method,
+            task=shape.task,
+            dataset=shape.dataset,
+            recipe=shape.recipe,
+            backbone=request.backbone,
+            weights="random",
+            overrides=(*request.overrides, f"train.batch_size={shape.batch_size}"),
+            device="cpu",
+            amp=request.amp,
+            grad_checkpoint=request.grad_checkpoint,
+        )
+    )
+
+
+def _check_length(config: RunConfig, shape: PaperStep) -> None:
+    sizes: dict[str, Any] = config.backbone.config.model_dump()
+    positions = sizes.get("positions") or sizes.get("text", {}).get("positions")
+    if positions is not None and shape.source_length > positions:
+        raise UserError(
+            f"--source-length {shape.source_length}: backbone '{config.backbone.label}' has "
+            f"{positions} positions."
+        )
+
+
+def _program(config: RunConfig, shape: PaperStep) -> StepProgram:
+    """Build the step in the mode of fake tensors."""
+    model = _build(config)
+    backbone, train = model.method.backbone, config.train
+    rows = shape.model_copy(update={"batch_size": train.batch_size // train.grad_accum})
+
+    def output(model: nn.Module, inputs: Inputs) -> Any:
+        assert isinstance(model, AdaptedModel)
+        with autocast(CPU, train):
+            states = model.method(inputs)
+            return backbone.paper_output(model.head, states, model.method.embedded)
+
+    def loss(model: nn.Module, inputs: Inputs) -> Tensor:
+        found = output(model, inputs)
+        with autocast(CPU, train):
+            return backbone.paper_loss(found, inputs)
+
+    return StepProgram(
+        model=model,
+        regions=model.regions(),
+        make_batch=lambda: blank_inputs(backbone, rows),
+        forward=loss,
+        inference=output,
+        make_optimizer=lambda m: make_optimizer(m, train),  # type: ignore[arg-type]
+        clip_norm=train.clip_norm,
+        accumulation_steps=train.grad_accum,
+    )
+
+
+def _build(config: RunConfig) -> AdaptedModel:
+    choice = config.backbone
+    backbone = BACKBONES.load(choice.name).build(choice.config, weights=choice.weights, device=CPU)
+    if choice.quantize.quantize != "none":
+        backbone.low_bit = import_attribute(LOW_BIT)(backbone, choice.quantize)
+    method = METHODS.load(config.method.name)(config.method.config, backbone, backbone.paper_reads)
+    model = AdaptedModel(method, backbone.paper_head(method.embedded))
+    if not any(p.requires_grad for p in model.parameters()):
+        raise UserError(
+            f"Method '{config.method.label}' trains nothing on backbone '{choice.label}', whose "
+            f"head is frozen: there is no step to predict."
+        )
+    if config.train.grad_checkpoint:
+        recompute_blocks(backbone)
+    return model
+
+
+def blank_inputs(backbone: Backbone, shape: PaperStep) -> dict[str, Tensor]:
+    """Return a batch of blank images and texts, every text as long as ``shape`` says.
+
+    Args:
+        backbone: whose processors tell what its inputs are.
+        shape: rows and lengths.
+    """
+    inputs: dict[str, Tensor] = {}
+    lengths = {"text": shape.source_length, "target": shape.target_length}
+    for modality in dict.fromkeys(spec.modality for spec in backbone.specs if spec.modality):
+        with unset_fake_temporarily():
+            unit = _unit(backbone, modality)
+        for name, value in unit.items():
+            if modality in lengths:
+                size = (shape.batch_size, lengths[modality])
+                inputs[name] = value[:, :1].expand(size).contiguous()
+            else:
+                rows = shape.batch_size * shape.frames
+                inputs[name] = value.expand(rows, *value.shape[1:]).contiguous()
+    return inputs
+
+
+def _unit(backbone: Backbone, modality: str) -> Mapping[str, Tensor]:
+    """Return the inputs of one image, or of one short text."""
+    if modality == "image":
+        from harness.backbones.vision import PixelScale
+
+        sizes = [m.size for m in backbone.modules() if isinstance(m, PixelScale)]
+        height, width = (sizes or [IMAGE_SIZE])[0]
+        return backbone.processors()[modality](np.zeros((1, height, width, 3), dtype=np.uint8))
+    return backbone.processors()[modality](["a"])
