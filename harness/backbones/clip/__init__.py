@@ -50,6 +50,11 @@ CARD = BackboneCard(
         "vit_b16": "openai/clip-vit-base-patch16",
     },
     paper=PaperStep(
-        task="video_text_retrieval", dataset="msrvtt", batch_size=32, frames=12, gpus=4
+        task="video_text_retrieval",
+        dataset="msrvtt",
+        batch_size=32,
+        frames=12,
+        gpus=4,
+        note="The source keeps CLIP's weights in fp16.",
     ),
 )

@@ -38,5 +38,12 @@ CARD = BackboneCard(
     implementation="harness.backbones.clip_vil.model:ClipVil",
     presets={"rn50x4": {"vision": "resnet50x4_clip"}},
     aliases={"clip-vil": "rn50x4"},
-    paper=PaperStep(task="vqa", dataset="vqav2", batch_size=32, source_length=20, gpus=4),
+    paper=PaperStep(
+        task="vqa",
+        dataset="vqav2",
+        batch_size=32,
+        source_length=20,
+        gpus=4,
+        note="The source runs in mixed precision (apex O1).",
+    ),
 )

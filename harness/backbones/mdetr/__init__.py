@@ -44,5 +44,12 @@ CARD = BackboneCard(
     provides=frozenset({"taps", "in_place", "late_block"}),
     implementation="harness.backbones.mdetr.model:Mdetr",
     presets={"resnet101": {"vision": "resnet101"}},
-    paper=PaperStep(task="grounding", dataset="refcoco", batch_size=4, gpus=2),
+    paper=PaperStep(
+        task="grounding",
+        dataset="refcoco",
+        batch_size=4,
+        gpus=2,
+        note="The source's photos are up to 1333 pixels wide, and its losses cover every "
+        "decoder layer.",
+    ),
 )
