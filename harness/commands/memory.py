@@ -23,8 +23,20 @@ if TYPE_CHECKING:
     from harness.paper_step import StepRequest
 
 HELP = "Predict training memory, compare methods by it, and fit them into a budget."
-EXAMPLES = examples(
+PREDICT_EXAMPLES = examples(
     "harness memory predict --method mp_ismoe --backbone t5-base --batch-size 100",
+    "harness memory predict --method full --backbone vse --amp bf16 --json",
+)
+TABLE_EXAMPLES = examples(
+    "harness memory table --backbone t5-base",
+    "harness memory table --backbone clip-vil --methods full,unipt@published,mp_ismoe",
+)
+FIT_EXAMPLES = examples(
+    "harness memory fit --budget 8GiB --method lst --backbone t5-large",
+    "harness memory fit --budget 2GiB --method mp_ismoe --backbone t5-base --vary method.experts "
+    "--step 4",
+)
+EXAMPLES = examples(
     "harness memory table --backbone t5-base",
     "harness memory fit --budget 8GiB --method lst --backbone t5-large",
 )
@@ -43,7 +55,7 @@ Target = Annotated[
 ]
 
 
-@app.command("predict", epilog=EXAMPLES)
+@app.command("predict", epilog=PREDICT_EXAMPLES)
 def predict(
     method: Method,
     backbone: Backbone,
@@ -72,7 +84,7 @@ def predict(
         stdout_console().print(*_report_lines(method, backbone, report, shape), sep="\n")
 
 
-@app.command("table", epilog=EXAMPLES)
+@app.command("table", epilog=TABLE_EXAMPLES)
 def table(
     backbone: Backbone,
     methods: Annotated[
@@ -111,7 +123,7 @@ def table(
         console.print(_about_published(shape.gpus, shape.note))
 
 
-@app.command("fit", epilog=EXAMPLES)
+@app.command("fit", epilog=FIT_EXAMPLES)
 def fit(
     budget: Annotated[str, typer.Option(help="Such as 8GiB.")],
     method: Method,

@@ -97,7 +97,7 @@ def fit_grid(groups: Tensor, spec: GridSpec, shrink: Tensor | None = None) -> Gr
     """
     low, high = _bounds(groups, spec, shrink)
     scale = (high - low) / spec.levels
-    scale = torch.where(scale < torch.finfo(scale.dtype).tiny, 1.0, scale)
+    scale = torch.where(scale == 0, 1.0, scale.clamp(min=torch.finfo(scale.dtype).tiny))
     if spec.range == "float_min":
         return Grid(scale, low)
     # Only the literal reading rounds the zero point as it rounds codes.

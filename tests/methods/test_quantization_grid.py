@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -100,6 +100,7 @@ def test_codes_span_the_whole_range_and_errors_stay_within_half_a_step(
     assert ((values - groups).abs() <= grid.scale[:, None] * 1.001).all()
 
 
+@example(bits=2, value=-3.5e-44, reading="include_zero", rounding="floor")
 @settings(deadline=None, max_examples=40)
 @given(
     bits=BITS,
