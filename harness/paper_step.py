@@ -68,7 +68,7 @@ def predict_step(request: StepRequest, target: str = "cuda") -> MemoryReport:
     shape = step_shape(request)
     config = step_config(request, shape)
     _check_length(config, shape)
-    return predict_built(lambda: _program(config, shape), target=target)
+    return predict_built(lambda: paper_program(config, shape), target=target)
 
 
 def step_shape(request: StepRequest) -> PaperStep:
@@ -117,8 +117,8 @@ def _check_length(config: RunConfig, shape: PaperStep) -> None:
         )
 
 
-def _program(config: RunConfig, shape: PaperStep) -> StepProgram:
-    """Build the step in the mode of fake tensors."""
+def paper_program(config: RunConfig, shape: PaperStep) -> StepProgram:
+    """Build the step; in a mode of fake tensors its weights are none."""
     model = _build(config)
     backbone, train = model.method.backbone, config.train
     rows = shape.model_copy(update={"batch_size": train.batch_size // train.grad_accum})

@@ -11,7 +11,7 @@ from harness.cli import execute
 from harness.errors import UserError
 from harness.memory.measure import measure
 from harness.memory_table import memory_rows, table_methods
-from harness.paper_step import StepRequest, _program, predict_step, step_config, step_shape
+from harness.paper_step import StepRequest, paper_program, predict_step, step_config, step_shape
 from harness.testing.small import SMALL_BACKBONES
 from reports.published import PRINTED, published_memory
 
@@ -60,7 +60,7 @@ def test_a_predicted_step_is_the_measured_one(method, backbone):
     predicted = predict_step(request, target="cpu")
     torch.manual_seed(0)
     shape = step_shape(request)
-    measured = measure(_program(step_config(request, shape), shape), prediction=False)
+    measured = measure(paper_program(step_config(request, shape), shape), prediction=False)
     assert predicted.train_peak_bytes == measured.traced_train_peak_bytes
     rest = measured.train_peak_bytes - predicted.train_peak_bytes
     # A layer norm's backward pass, which T5 has none of, sums in a buffer for each thread.
