@@ -37,7 +37,7 @@ def small_step(method: str, backbone: str, *overrides: str, batch_size: int = 3)
 
 
 @pytest.mark.parametrize("backbone", sorted(SMALL_BACKBONES))
-@pytest.mark.parametrize("method", ["full", "lst", "mp_ismoe"])
+@pytest.mark.parametrize("method", ["full", "mp_ismoe"])
 def test_every_backbone_has_a_step(method, backbone):
     report = predict_step(small_step(method, backbone))
     assert report.source == "predicted"
@@ -70,12 +70,10 @@ def test_a_predicted_step_is_the_measured_one(method, backbone):
 
 @pytest.mark.parametrize("method", ["full", "unipt"])
 def test_peaks_grow_with_the_batch(method):
-    peaks = [
-        predict_step(small_step(method, "t5", batch_size=rows)).train_peak_bytes
-        for rows in (2, 4, 8)
-    ]
-    assert peaks == sorted(peaks)
-    assert len(set(peaks)) == 3
+    few, many = (
+        predict_step(small_step(method, "t5", batch_size=rows)).train_peak_bytes for rows in (2, 6)
+    )
+    assert few < many
 
 
 def test_recomputed_blocks_keep_the_masks_that_cuda_keeps():
