@@ -118,7 +118,15 @@ def _check_length(config: RunConfig, shape: PaperStep) -> None:
 
 
 def paper_program(config: RunConfig, shape: PaperStep) -> StepProgram:
-    """Build the step; in a mode of fake tensors its weights are none."""
+    """Build model and step, of real or, in their mode, of fake tensors.
+
+    Args:
+        config: method, backbone and training.
+        shape: rows and lengths of the batch.
+
+    Raises:
+        UserError: the method trains nothing.
+    """
     model = _build(config)
     backbone, train = model.method.backbone, config.train
     rows = shape.model_copy(update={"batch_size": train.batch_size // train.grad_accum})
