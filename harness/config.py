@@ -71,6 +71,11 @@ class TrainConfig(Config):
     )
     threads: int = Field(2, ge=1, description="CPU threads of one run; part of its identity.")
 
+    @property
+    def rows_at_once(self) -> int:
+        """Rows of the largest micro-batch."""
+        return -(-self.batch_size // self.grad_accum)
+
 
 class FeaturesConfig(Config):
     """The store of frozen-backbone features."""

@@ -1,6 +1,6 @@
 """The adapted model with its task head, and how it is built from a configuration."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,11 +142,7 @@ def build_model(config: RunConfig, task: Task, device: torch.device) -> Built:
     size = count(backbone.parameters())
     weights_hash = backbone.weights_hash
     head = None if task.embeds else task.build_head(backbone)
-    if choice.quantize.quantize != "none":
-        backbone.low_bit = import_attribute(LOW_BIT)(backbone, choice.quantize)
-    method = METHODS.load(config.method.name)(
-        config.method.config, backbone, task.reads(backbone)
-    ).to(device)
+    method = adapt(config, backbone, task.reads(backbone)).to(device)
     if head is None:
         head = task.build_head(backbone, method.embedded)
     elif method.embedded:
@@ -155,9 +151,27 @@ def build_model(config: RunConfig, task: Task, device: torch.device) -> Built:
             f"the width of an embedding, but task '{config.task.name}' compares none; "
             f"leave method.output=state."
         )
+    return Built(AdaptedModel(method, head.to(device)), size, weights_hash)
+
+
+def adapt(config: RunConfig, backbone: Backbone, reads: Sequence[str]) -> Method:
+    """Return the configured method on a backbone, which is stored and recomputed as configured.
+
+    Args:
+        config: of the method, the backbone's bits and the recomputation of its blocks.
+        backbone: changed in place.
+        reads: the streams that the head reads.
+
+    Raises:
+        UserError: the parts do not fit.
+    """
+    quantize = config.backbone.quantize
+    if quantize.quantize != "none":
+        backbone.low_bit = import_attribute(LOW_BIT)(backbone, quantize)
+    method = METHODS.load(config.method.name)(config.method.config, backbone, reads)
     if config.train.grad_checkpoint:
         recompute_blocks(backbone)
-    return Built(AdaptedModel(method, head.to(device)), size, weights_hash)
+    return method
 
 
 def pick_device(text: str) -> torch.device:

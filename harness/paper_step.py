@@ -13,17 +13,15 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from harness.backbones.base import Backbone, Inputs
-from harness.cards import BACKBONES, LOW_BIT, METHODS, PaperStep
+from harness.cards import BACKBONES, PaperStep
 from harness.config import RunConfig, RunRequest, resolve
 from harness.errors import UserError
 from harness.memory.predict import predict_built
 from harness.memory.report import MemoryReport
 from harness.memory.step import StepProgram
-from harness.model import AdaptedModel
+from harness.model import AdaptedModel, adapt
 from harness.optimizers import make_optimizer
 from harness.precision import autocast
-from harness.recompute import recompute_blocks
-from harness.registry import import_attribute
 
 CPU = torch.device("cpu")
 IMAGE_SIZE = (64, 64)
@@ -129,7 +127,7 @@ def paper_program(config: RunConfig, shape: PaperStep) -> StepProgram:
     """
     model = _build(config)
     backbone, train = model.method.backbone, config.train
-    rows = shape.model_copy(update={"batch_size": train.batch_size // train.grad_accum})
+    rows = shape.model_copy(update={"batch_size": train.rows_at_once})
 
     def output(model: nn.Module, inputs: Inputs) -> Any:
         assert isinstance(model, AdaptedModel)
@@ -157,17 +155,13 @@ def paper_program(config: RunConfig, shape: PaperStep) -> StepProgram:
 def _build(config: RunConfig) -> AdaptedModel:
     choice = config.backbone
     backbone = BACKBONES.load(choice.name).build(choice.config, weights=choice.weights, device=CPU)
-    if choice.quantize.quantize != "none":
-        backbone.low_bit = import_attribute(LOW_BIT)(backbone, choice.quantize)
-    method = METHODS.load(config.method.name)(config.method.config, backbone, backbone.paper_reads)
+    method = adapt(config, backbone, backbone.paper_reads)
     model = AdaptedModel(method, backbone.paper_head(method.embedded))
     if not any(p.requires_grad for p in model.parameters()):
         raise UserError(
             f"Method '{config.method.label}' trains nothing on backbone '{choice.label}', whose "
             f"head is frozen: there is no step to predict."
         )
-    if config.train.grad_checkpoint:
-        recompute_blocks(backbone)
     return model
 
 

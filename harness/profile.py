@@ -34,7 +34,7 @@ def step_program(
     Its texts are padded to the dataset's longest: no step needs more.
     """
     train = config.train
-    rows = np.arange(min(len(examples.split("train")), train.batch_size // train.grad_accum))
+    rows = np.arange(min(len(examples.split("train")), train.rows_at_once))
 
     def forward(model: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(model, AdaptedModel)

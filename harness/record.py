@@ -258,6 +258,28 @@ def load_record(path: Path) -> Record:
         raise UserError(f"{path} is not a readable record: {field}: {first['msg']}.") from error
 
 
+def read_timeline(record: Record, output: Path) -> tuple[list[dict[str, Any]], Path]:
+    """Return the memory timeline of a run, and the file that holds it.
+
+    Raises:
+        UserError: the run has none, or the file is gone or is not the one that the run wrote.
+    """
+    name = f"run {record.run_key[:16]}"
+    artifact = record.artifacts.get("timeline")
+    if artifact is None:
+        raise UserError(f"There is no memory timeline of {name}, which ended as {record.status}.")
+    path = output / artifact.path
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"The memory timeline of {name}, {path}, cannot be read: {error.strerror}."
+        ) from None
+    if hashlib.sha256(content).hexdigest() != artifact.sha256:
+        raise UserError(f"The memory timeline of {name}, {path}, is not the file that it wrote.")
+    return json.loads(content), path
+
+
 def check_writable(output: Path) -> None:
     """Make the output folder and write into it.
 

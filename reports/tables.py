@@ -100,7 +100,7 @@ def gib(nbytes: int) -> str:
     """Return bytes in GiB, with digits enough for a small model's parts (0.0001 GiB = 105 KiB)."""
     value = nbytes / GIB
     if value >= 1:
-        return f"{value:.2f}"
+        return f"{value:.3f}"
     return f"{value:.4f}" if value >= 0.0001 or nbytes == 0 else "<0.0001"
 
 

@@ -16,3 +16,10 @@ def one_thread() -> Iterator[None]:
     yield
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Seed the global generator of torch, from which layers and routers draw, for every test."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)

@@ -1,7 +1,8 @@
 """``memory predict``, ``memory table`` and ``memory fit``: training memory, without training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from harness.commands import options
 from harness.commands.common import (
     Json,
+    Output,
     Verbose,
     examples,
     print_json,
@@ -26,6 +28,10 @@ HELP = "Predict training memory, compare methods by it, and fit them into a budg
 PREDICT_EXAMPLES = examples(
     "harness memory predict --method mp_ismoe --backbone t5-base --batch-size 100",
     "harness memory predict --method full --backbone vse --amp bf16 --json",
+)
+TIMELINE_EXAMPLES = examples(
+    "harness memory timeline 0123",
+    "harness memory timeline 0123 --output runs --to step.png",
 )
 TABLE_EXAMPLES = examples(
     "harness memory table --backbone t5-base",
@@ -145,6 +151,7 @@ def fit(
     """Find the largest batch, or any other setting, whose predicted peak is within a budget."""
     from harness.budget import largest_fitting, read_budget
     from harness.paper_step import predict_step
+    from reports.tables import gib
 
     set_up_logging(verbose)
     _check_target(target)
@@ -162,14 +169,39 @@ def fit(
     found = largest_fitting(peak, limit, smallest=step, step=step)
     if found is None:
         raise UserError(
-            f"--budget {budget}: '{method}' on '{backbone}' needs {_gib(peak(step))} GiB with "
+            f"--budget {budget}: '{method}' on '{backbone}' needs {gib(peak(step))} GiB with "
             f"{vary}={step} already."
         )
     value, nbytes = found
     if as_json:
         print_json({"setting": vary, "value": value, "peak_bytes": nbytes, "budget_bytes": limit})
     else:
-        print(f"{vary}={value}: {_gib(nbytes)} GiB of {_gib(limit)} GiB")
+        print(f"{vary}={value}: {gib(nbytes)} GiB of {gib(limit)} GiB")
+
+
+@app.command("timeline", epilog=TIMELINE_EXAMPLES)
+def timeline(
+    run: Annotated[str, typer.Argument(help="Beginning of the run's key.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(help="Picture to write, as PNG and SVG; default: among the run's artifacts."),
+    ] = None,
+    output: Output = Path("runs"),
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Draw the memory of a run's training step by category, event by event."""
+    from harness.record import RecordStore, read_timeline
+    from reports.figures import memory_timeline
+
+    set_up_logging(verbose)
+    record = RecordStore(output).find(run)
+    samples, path = read_timeline(record, output)
+    if as_json:
+        print_json({"run": record.run_key, "timeline": samples})
+        return
+    picture = memory_timeline(samples, record, to or path.with_name("memory_timeline.png"))[0]
+    stdout_console().print(f"{picture}", *_peak_lines(samples), sep="\n")
 
 
 def _request(
@@ -214,6 +246,17 @@ def _report_data(method: str, backbone: str, report: "MemoryReport") -> dict[str
     }
 
 
+def _peak_lines(samples: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say when the peak was and what was alive then, the largest first."""
+    from reports.palette import words
+    from reports.tables import gib
+
+    peak = max(samples, key=lambda sample: sum(sample["bytes"].values()))
+    sizes = sorted(peak["bytes"].items(), key=lambda item: -item[1])
+    total = f"peak {gib(sum(peak['bytes'].values()))} GiB in the {peak['phase']} phase"
+    return [total, *(f"  {words(name)} {gib(nbytes)} GiB" for name, nbytes in sizes if nbytes)]
+
+
 def _row_data(row: "MemoryRow") -> dict[str, Any]:
     return {
         "method": row.method,
@@ -230,8 +273,9 @@ def _row_data(row: "MemoryRow") -> dict[str, Any]:
 def _report_lines(method: str, backbone: str, report: "MemoryReport", shape: Any) -> list[Any]:
     from rich.table import Table
 
+    from reports.palette import words
     from reports.published import PUBLISHED_UNIT
-    from reports.tables import gib, words
+    from reports.tables import gib
 
     peak = report.train_peak_bytes
     grid = Table.grid(padding=(0, 2))
@@ -251,6 +295,7 @@ def _table(rows: Sequence["MemoryRow"]) -> Any:
     from rich.table import Table
 
     from reports.published import PUBLISHED_UNIT
+    from reports.tables import gib
 
     grid = Table(box=None, pad_edge=False)
     for name in (
@@ -268,12 +313,12 @@ def _table(rows: Sequence["MemoryRow"]) -> Any:
         saved = row.report.at_peak_bytes.get("saved_backbone", 0) if row.report else None
         grid.add_row(
             row.method,
-            "" if peak is None else _gib(peak),
+            "" if peak is None else gib(peak),
             "" if peak is None else f"{peak / PUBLISHED_UNIT:.2f}",
             _share(row.of_full),
             "" if row.published is None else f"{row.published:g}",
             _share(row.published_of_full),
-            "" if saved is None else _gib(saved),
+            "" if saved is None else gib(saved),
         )
     return grid
 
@@ -297,7 +342,3 @@ def _about_published(gpus: int, note: str) -> str:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
-
-
-def _gib(nbytes: int) -> str:
-    return f"{nbytes / 2**30:.3f}"

@@ -31,3 +31,11 @@ Limit = Annotated[
 TrackingUri = Annotated[
     str | None, typer.Option(help="MLflow server; 'off' for none; default: in the output.")
 ]
+Budget = Annotated[
+    str | None,
+    typer.Option(help="Most memory of training, such as 2GiB, or a method that needs as much."),
+]
+FillBudget = Annotated[
+    str | None,
+    typer.Option(metavar="FIELD", help="Whole number of the method that may fill it: experts."),
+]

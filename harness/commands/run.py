@@ -1,7 +1,9 @@
 """``run``: one method on one task, for one or several seeds."""
 
+import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,9 +24,11 @@ from harness.commands.common import (
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.config import RunConfig
+    from harness.config import RunConfig, RunRequest
     from harness.record import Record
     from harness.run import RunOptions
+
+logger = logging.getLogger(__name__)
 
 EXAMPLES = examples(
     "harness run --method mp_ismoe --task vqa",
@@ -48,6 +52,8 @@ def run(
     amp: options.Amp = None,
     grad_checkpoint: options.GradCheckpoint = None,
     limit: options.Limit = None,
+    budget: options.Budget = None,
+    fill_budget: options.FillBudget = None,
     output: Output = Path("runs"),
     tracking_uri: options.TrackingUri = None,
     as_json: Json = False,
@@ -63,27 +69,25 @@ def run(
     set_up_logging(verbose, quiet)
     refuse_lists("method", method)
     refuse_lists("task", task)
-    configs = [
-        resolve(
-            RunRequest(
-                method=method,
-                task=task,
-                dataset=dataset,
-                data_dir=data_dir,
-                recipe=recipe,
-                backbone=backbone,
-                weights=weights,
-                overrides=tuple(overrides or ()),
-                config_file=config,
-                seed=one,
-                device=device,
-                amp=amp,
-                grad_checkpoint=grad_checkpoint,
-                limit=limit,
-            )
-        )
-        for one in chosen_seeds(seed, seeds)
-    ]
+    request = RunRequest(
+        method=method,
+        task=task,
+        dataset=dataset,
+        data_dir=data_dir,
+        recipe=recipe,
+        backbone=backbone,
+        weights=weights,
+        overrides=tuple(overrides or ()),
+        config_file=config,
+        device=device,
+        amp=amp,
+        grad_checkpoint=grad_checkpoint,
+        limit=limit,
+    )
+    all_seeds = chosen_seeds(seed, seeds)
+    if budget or fill_budget:
+        request = _within_budget(request, budget, fill_budget)
+    configs = [resolve(replace(request, seed=one)) for one in all_seeds]
     from harness.run import RunOptions
 
     run_options = RunOptions(output, tracking_uri, -1 if quiet else verbose)
@@ -92,6 +96,26 @@ def run(
         documents = [record.model_dump(mode="json", by_alias=True) for record in records]
         print_json(documents if seeds else documents[0])
     return exit_code(records)
+
+
+def _within_budget(
+    request: "RunRequest", budget: str | None, fill_budget: str | None
+) -> "RunRequest":
+    """Return the request as the budget allows it, and say on stderr what it will need."""
+    from harness.run_budget import BudgetRequest, hold
+    from reports.tables import gib
+
+    if budget is None:
+        raise UserError(
+            f"--fill-budget {fill_budget}: there is nothing to fill; give --budget too."
+        )
+    held = hold(request, BudgetRequest(budget, fill_budget))
+    filled = held.request.overrides[len(request.overrides) :]
+    setting = f" with {', '.join(filled)}" if filled else ""
+    logger.info(
+        "Predicted%s: %s GiB of %s GiB", setting, gib(held.peak_bytes), gib(held.budget_bytes)
+    )
+    return held.request
 
 
 def _run_and_show(

@@ -9,11 +9,12 @@ import copy
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 import torch
 from torch import nn
+from torch._guards import active_fake_mode
 from torch._subclasses.fake_tensor import (
     FakeCopyMode,
     FakeTensor,
@@ -26,6 +27,8 @@ from torch.utils._pytree import tree_leaves
 
 from harness.memory.report import MemoryReport
 from harness.memory.step import StepProgram, run_protocol, train_peak_bytes
+
+T = TypeVar("T")
 
 
 def predict(program: StepProgram, *, target: str = "cpu") -> MemoryReport:
@@ -60,9 +63,26 @@ def predict_built(build: Callable[[], StepProgram], *, target: str = "cpu") -> M
         target: ``"cpu"`` or ``"cuda"``, as for :func:`predict`.
     """
     with _fake_mode():
-        with KnownNumbers(), _nothing_moves():
-            program = build()
-        return _run(program, target)
+        return _run(_built(build), target)
+
+
+def predict_built_peak(build: Callable[[], StepProgram], *, target: str = "cpu") -> int:
+    """Predict only the peak of training, in bytes, of a program that is built here."""
+    with _fake_mode(), _sizes_of(target):
+        return train_peak_bytes(_prepared(_built(build), target), device=torch.device("cpu"))
+
+
+def fake_copy(value: T) -> T:
+    """Return a nest of tensors as fake ones; only while a program is built or predicted."""
+    mode = active_fake_mode()
+    assert mode is not None
+    with FakeCopyMode(mode):
+        return copy.deepcopy(value)
+
+
+def _built(build: Callable[[], StepProgram]) -> StepProgram:
+    with KnownNumbers(), _nothing_moves():
+        return build()
 
 
 class KnownNumbers(TorchFunctionMode):

@@ -10,6 +10,9 @@ from torch.nn import functional as F
 
 ALIGNMENT = 8
 """``grouped_mm`` wants rows of a multiple of 16 bytes: 8 numbers in bf16."""
+BLOCK_ROWS = 64
+MANY_ROWS = 512
+"""A group of fewer rows has too few sizes to be worth dividing."""
 
 
 def grouped_linear(x: Tensor, weight: Tensor, offsets: Tensor) -> Tensor:
@@ -62,7 +65,37 @@ class GroupedProduct(torch.autograd.Function):
 def _grouped_mm(a: Tensor, b: Tensor, offsets: Tensor, shape: tuple[int, ...]) -> Tensor:
     if a.is_meta or isinstance(a, FakeTensor):
         return a.new_empty(shape)
+    rows = a.shape[0] if b.dim() == 3 else a.shape[1]
+    compiled = a.device.type == "cpu" and a.dtype == torch.bfloat16
+    if compiled and rows >= MANY_ROWS * len(offsets):
+        return _in_blocks(a, b, offsets, a.new_empty(shape))
     return F.grouped_mm(a, b, offs=offsets)
+
+
+def _in_blocks(a: Tensor, b: Tensor, offsets: Tensor, out: Tensor) -> Tensor:
+    """Compute ``grouped_mm`` by products of few different sizes, into ``out``.
+
+    On CPU, a product in bf16 is compiled for its sizes; those of the groups are new at every step,
+    and compiling takes up to ten times as long as computing. So every group is a whole number of
+    blocks, and what remains.
+
+    Args:
+        a: [T, I], or [I, T] where ``b`` is two-dimensional.
+        b: [E, I, O], or [T, O].
+        offsets: [E] int32, the end of every group in T.
+        out: [T, O], or [E, I, O].
+    """
+    start = 0
+    for group, end in enumerate(offsets.tolist()):
+        whole = end - (end - start) % BLOCK_ROWS
+        if b.dim() == 3:
+            torch.mm(a[start:whole], b[group], out=out[start:whole])
+            torch.mm(a[whole:end], b[group], out=out[whole:end])
+        else:
+            torch.mm(a[:, start:whole], b[start:whole], out=out[group])
+            out[group].addmm_(a[:, whole:end], b[whole:end])
+        start = end
+    return out
 
 
 def _compute_dtype(x: Tensor) -> torch.dtype:

@@ -257,6 +257,28 @@ def test_experts_without_tokens_cost_nothing_and_get_zero_gradient():
     assert (weight.grad[1] == 0).all()
 
 
+@pytest.mark.parametrize("counts", [(2000, 0, 70), (1, 63, 2000), (64, 1920, 128), (0, 0, 1600)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_many_rows_give_what_a_loop_over_the_experts_gives(counts, dtype):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(sum(counts), 12, generator=generator).to(dtype)
+    weight = torch.randn(len(counts), 12, 24, generator=generator).to(dtype)
+    ends = torch.tensor(counts).cumsum(0).to(torch.int32)
+    leaves = [tensor.clone().requires_grad_() for tensor in (x, weight)]
+    y = grouped_linear(*leaves, ends)
+    y.square().sum().backward()
+
+    exact = [tensor.double().requires_grad_() for tensor in (x, weight)]
+    groups = zip(exact[0].split(counts), exact[1], strict=True)
+    expected = torch.cat([rows @ matrix for rows, matrix in groups])
+    expected.square().sum().backward()
+    error = 2e-2 if dtype == torch.bfloat16 else 1e-5
+    for found, wanted in zip(
+        (y, *(t.grad for t in leaves)), (expected, *(t.grad for t in exact)), strict=True
+    ):
+        assert (found.double() - wanted).abs().max() <= error * wanted.abs().max()
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -1,0 +1,187 @@
+"""Hold a run to a budget of memory before anything is trained or any weight stays in memory."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+from harness.budget import largest_fitting, read_budget
+from harness.cards import METHODS
+from harness.config import RunConfig, RunRequest, resolve
+from harness.data import Examples
+from harness.errors import UserError, did_you_mean
+from harness.memory.predict import fake_copy, predict_built_peak
+from harness.memory.step import StepProgram
+from harness.model import build_model, build_task, pick_device
+from harness.precision import settle_precision
+from harness.profile import step_program
+from methods.base import Batch
+from reports.tables import gib
+from tasks.base import Task, TaskData
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class BudgetRequest:
+    """What was typed.
+
+    Attributes:
+        budget: such as ``2GiB``, or a method, whose predicted need is the budget.
+        fill: whole number of the method's configuration that grows as far as the budget allows.
+    """
+
+    budget: str
+    fill: str | None = None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A request that fits.
+
+    Attributes:
+        request: with the setting that fills the budget, where one was asked for.
+        peak_bytes: predicted peak of training.
+        budget_bytes: the budget.
+    """
+
+    request: RunRequest
+    peak_bytes: int
+    budget_bytes: int
+
+
+def hold(request: RunRequest, asked: BudgetRequest) -> Held:
+    """Return a request whose training fits a budget.
+
+    The training step of the run itself is predicted: on its data's largest batch, for its device.
+
+    Args:
+        request: the run, of any seed.
+        asked: the budget, and what may fill it.
+
+    Raises:
+        UserError: the run does not fit; the message says what would.
+    """
+    config = resolve(request)
+    task = build_task(config)
+    data = task.load(config.limit)
+
+    @cache
+    def peak(request: RunRequest) -> int:
+        return predicted_peak(resolve(request), task, data)
+
+    budget = _budget_bytes(request, asked.budget, peak)
+    need = peak(request)
+    if need > budget:
+        raise UserError(
+            f"--budget {asked.budget}: training '{request.method}' on '{request.task}' needs "
+            f"{gib(need)} GiB (predicted), and {gib(budget)} GiB are there. "
+            f"{_advice(config, request, peak, budget)}"
+        )
+    if asked.fill is None:
+        return Held(request, need, budget)
+    return _filled(config, request, asked.fill, peak, budget)
+
+
+def predicted_peak(config: RunConfig, task: Task, data: TaskData) -> int:
+    """Predict the peak of a configured run's training step, in bytes.
+
+    The model is built of fake tensors: of weights, one tensor at a time is read.
+    """
+    device = pick_device(config.device)
+    config = settle_precision(config, device)
+
+    def build() -> StepProgram:
+        model = build_model(config, task, CPU).model
+        with unset_fake_temporarily():
+            examples = Examples(data, model.method.backbone, CPU)
+        program = step_program(config, task, model, examples)
+
+        def make_batch() -> Batch:
+            with unset_fake_temporarily():
+                batch = program.make_batch()
+            return fake_copy(batch)
+
+        return replace(program, make_batch=make_batch)
+
+    return predict_built_peak(build, target=device.type)
+
+
+def _budget_bytes(request: RunRequest, text: str, peak: Callable[[RunRequest], int]) -> int:
+    """Return the bytes of a budget, or what the method needs that is named instead."""
+    if text.partition("@")[0] in METHODS:
+        return peak(replace(request, method=text, overrides=_without_method(request)))
+    return read_budget(text)
+
+
+def _without_method(request: RunRequest) -> tuple[str, ...]:
+    return tuple(text for text in request.overrides if not text.startswith("method."))
+
+
+def _filled(
+    config: RunConfig,
+    request: RunRequest,
+    field: str,
+    peak: Callable[[RunRequest], int],
+    budget: int,
+) -> Held:
+    """Let a whole number of the method grow from its configured value."""
+    values = config.method.config.model_dump()
+    numbers = [n for n, v in values.items() if isinstance(v, int) and not isinstance(v, bool)]
+    if field not in numbers:
+        raise UserError(
+            f"--fill-budget {field}: method '{config.method.label}' has no whole number of that "
+            f"name.{did_you_mean(field, numbers)}"
+        )
+
+    def grown(value: int) -> RunRequest:
+        return replace(request, overrides=(*request.overrides, f"method.{field}={value}"))
+
+    found = largest_fitting(lambda value: peak(grown(value)), budget, smallest=values[field])
+    assert found is not None  # the configured value fits
+    return Held(grown(found[0]), found[1], budget)
+
+
+def _advice(
+    config: RunConfig, request: RunRequest, peak: Callable[[RunRequest], int], budget: int
+) -> str:
+    """Say which single changes of the run would fit."""
+    found = [
+        text for ladder in _remedies(config, request) if (text := _first(ladder, peak, budget))
+    ]
+    if found:
+        return f"What would fit: {', '.join(found)}."
+    return (
+        f"Neither bf16, nor smaller steps, nor recomputed blocks would fit; see what other methods "
+        f"need: harness memory table --backbone {config.backbone.name}"
+    )
+
+
+def _first(
+    ladder: Sequence[tuple[str, RunRequest]], peak: Callable[[RunRequest], int], budget: int
+) -> str | None:
+    """Return the first change of a ladder that fits, with its need."""
+    for flag, changed in ladder:
+        try:
+            need = peak(changed)
+        except UserError:  # such as the blocks of a backbone that no gradient enters
+            return None
+        if need <= budget:
+            return f"{flag} ({gib(need)} GiB)"
+    return None
+
+
+def _remedies(config: RunConfig, request: RunRequest) -> Iterator[Sequence[tuple[str, RunRequest]]]:
+    """Yield changes that keep method and batch: each a ladder, the mildest first."""
+    train = config.train
+    if train.amp == "off":
+        yield [("--amp bf16", replace(request, amp="bf16"))]
+    yield [
+        (f"--set {setting}", replace(request, overrides=(*request.overrides, setting)))
+        for power in range(1, train.rows_at_once.bit_length())
+        for setting in [f"train.grad_accum={train.grad_accum * 2**power}"]
+    ]
+    if not train.grad_checkpoint:
+        yield [("--grad-checkpoint", replace(request, grad_checkpoint=True))]

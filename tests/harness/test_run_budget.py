@@ -1,0 +1,75 @@
+"""A run held to a budget: what is predicted for it, what is refused, what fills the rest."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.config import RunRequest, resolve
+from harness.errors import UserError
+from harness.model import build_task
+from harness.run import RunOptions, run
+from harness.run_budget import BudgetRequest, hold, predicted_peak
+from harness.testing.runs import small_request
+
+
+def request(method: str = "lst", *overrides: str) -> RunRequest:
+    return small_request(method, "train.epochs=1", *overrides)
+
+
+def peak(request: RunRequest) -> int:
+    config = resolve(request)
+    task = build_task(config)
+    return predicted_peak(config, task, task.load(config.limit))
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [("lst", []), ("full", ["train.amp=bf16"]), ("mp_ismoe", ["train.grad_accum=3"])],
+)
+def test_what_is_predicted_beforehand_is_what_the_run_predicts(
+    method: str, settings: list[str], tmp_path: Path
+) -> None:
+    asked = request(method, *settings)
+    record = run(resolve(asked), RunOptions(tmp_path, "off", -1))
+    assert record.memory
+    assert peak(asked) == record.memory.predicted_train_peak_bytes
+
+
+def test_what_fits_is_left_as_it_is() -> None:
+    held = hold(request(), BudgetRequest("1GiB"))
+    assert held.request == request()
+    assert held.peak_bytes == peak(request()) <= held.budget_bytes
+
+
+def test_what_does_not_fit_is_refused_with_what_would() -> None:
+    budget = f"{(peak(request('full')) - 1) // 2**10}KiB"
+    with pytest.raises(UserError, match="What would fit: ") as refused:
+        hold(request("full"), BudgetRequest(budget))
+    for remedy in ("--set train.grad_accum=2", "--grad-checkpoint"):
+        assert remedy in str(refused.value)
+
+
+def test_where_nothing_would_fit_other_methods_are_named() -> None:
+    with pytest.raises(UserError, match="harness memory table --backbone scenes_vl"):
+        hold(request(), BudgetRequest("1KiB"))
+
+
+def test_experts_fill_what_the_host_would_need() -> None:
+    held = hold(request("mp_ismoe"), BudgetRequest("mp_ismoe@ismoe", "experts"))
+    experts = resolve(held.request).method.config.model_dump()["experts"]
+    assert experts > resolve(request("mp_ismoe")).method.config.model_dump()["experts"]
+    assert held.budget_bytes == peak(request("mp_ismoe@ismoe"))
+    assert held.peak_bytes == peak(held.request) <= held.budget_bytes
+    more = request("mp_ismoe", f"method.experts={experts + 1}")
+    assert peak(more) > held.budget_bytes
+
+
+@pytest.mark.parametrize(("method", "field"), [("lst", "experts"), ("mp_ismoe", "expert")])
+def test_only_a_whole_number_of_the_method_can_fill(method: str, field: str) -> None:
+    with pytest.raises(UserError, match=f"--fill-budget {field}: .*no whole number"):
+        hold(request(method), BudgetRequest("1GiB", field))
+
+
+def test_a_budget_is_a_size_or_a_method() -> None:
+    with pytest.raises(UserError, match="--budget 'much'"):
+        hold(request(), BudgetRequest("much"))
