@@ -1,5 +1,6 @@
 """Hold a run to a budget of memory before anything is trained or any weight stays in memory."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -162,15 +163,15 @@ def _advice(
 def _first(
     ladder: Sequence[tuple[str, RunRequest]], peak: Callable[[RunRequest], int], budget: int
 ) -> str | None:
-    """Return the first change of a ladder that fits, with its need."""
-    for flag, changed in ladder:
-        try:
-            need = peak(changed)
-        except UserError:  # such as the blocks of a backbone that no gradient enters
+    """Return the first change of a ladder that fits, with its need; every rung needs less."""
+    try:
+        if not ladder or peak(ladder[-1][1]) > budget:
             return None
-        if need <= budget:
-            return f"{flag} ({gib(need)} GiB)"
-    return None
+        rung = bisect_left(ladder, True, key=lambda change: peak(change[1]) <= budget)
+    except UserError:  # such as the blocks of a backbone that no gradient enters
+        return None
+    flag, changed = ladder[rung]
+    return f"{flag} ({gib(peak(changed))} GiB)"
 
 
 def _remedies(config: RunConfig, request: RunRequest) -> Iterator[Sequence[tuple[str, RunRequest]]]:

@@ -62,13 +62,13 @@ def predict_built(build: Callable[[], StepProgram], *, target: str = "cpu") -> M
         build: returns the program; it builds the model from a configuration, without weights.
         target: ``"cpu"`` or ``"cuda"``, as for :func:`predict`.
     """
-    with _fake_mode():
+    with torch.random.fork_rng(devices=[]), _fake_mode():
         return _run(_built(build), target)
 
 
 def predict_built_peak(build: Callable[[], StepProgram], *, target: str = "cpu") -> int:
     """Predict only the peak of training, in bytes, of a program that is built here."""
-    with _fake_mode(), _sizes_of(target):
+    with torch.random.fork_rng(devices=[]), _fake_mode(), _sizes_of(target):
         return train_peak_bytes(_prepared(_built(build), target), device=torch.device("cpu"))
 
 
@@ -86,15 +86,17 @@ def _built(build: Callable[[], StepProgram]) -> StepProgram:
 
 
 class KnownNumbers(TorchFunctionMode):
-    """Let code that builds a model read the numbers of a range, as timm does of ``linspace``.
+    """Let code that builds a model read numbers of its own: of a range, or a drawn seed.
 
-    A range is real, and so is what is made of real tensors alone.
+    These are real, as is what is made of real tensors alone.
     """
+
+    OWN = (torch.linspace, torch.randint)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
         real = tensors and not any(isinstance(tensor, FakeTensor) for tensor in tensors)
-        if real or func is torch.linspace:
+        if real or func in self.OWN:
             with unset_fake_temporarily():
                 return func(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))

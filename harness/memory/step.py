@@ -1,7 +1,7 @@
 """One training step and one inference of any method, observed under the tracker."""
 
 import gc
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +17,8 @@ from harness.memory.events import Replay, replay
 from harness.memory.report import MemoryReport
 from harness.memory.tracker import MemoryTracker
 
-MEASURED_STEPS = {"predicted": 1, "allocator": 3}
-"""After one warm-up step; fake tensors give the same figure every time."""
+MEASURED_STEPS = 3
+"""Of real ones, after one that warms up; fake tensors give the same figure every time."""
 
 Phase = Callable[[str], AbstractContextManager[None]]
 Source = Literal["predicted", "allocator"]
@@ -144,10 +144,10 @@ def run_protocol(
 ) -> MemoryReport:
     """Observe training, evaluation and inference of a program, in this order.
 
-    One step is discarded, for it makes the optimizer's state and fills caches; the next ones are
-    measured and the heaviest is reported. Evaluation runs as it does between epochs, with the
-    optimizer's state alive, and inference as in use, without it. The model is left trained by
-    these steps and in evaluation mode.
+    Of real steps, the first is discarded, for it makes the optimizer's state and fills caches; the
+    next ones are measured and the heaviest is reported. Evaluation runs as it does between epochs,
+    with the optimizer's state alive, and inference as in use, without it. The model is left trained
+    by these steps and in evaluation mode.
     """
     with _quick_collection():
         return _observed_protocol(program, device, source, predicted_train_peak_bytes)
@@ -162,7 +162,7 @@ def _observed_protocol(
     batch = program.make_batch()
     load_bytes = _loaded_bytes(program, device)
     look = _looking(program, batch, device, source)
-    steps, evaluation = _training(program, batch, look, MEASURED_STEPS[source])
+    steps, evaluation = _training(program, batch, look, source)
     with torch.no_grad():
         inference = look(_one_phase("inference", lambda: program.inference(program.model, batch)))
     return _report(
@@ -175,8 +175,7 @@ def train_peak_bytes(program: StepProgram, *, device: torch.device) -> int:
     with _quick_collection():
         batch = program.make_batch()
         look = _looking(program, batch, device, "predicted")
-        steps = _steps(program, batch, look, MEASURED_STEPS["predicted"])[0]
-    return max(step.replay.peak_bytes for step in steps)
+        return _predicted_step(program, batch, look)[0].replay.peak_bytes
 
 
 def _looking(
@@ -186,10 +185,14 @@ def _looking(
 
 
 def _training(
-    program: StepProgram, batch: Any, look: Callable[..., Reading], measured_steps: int
+    program: StepProgram, batch: Any, look: Callable[..., Reading], source: Source
 ) -> tuple[list[Reading], Reading]:
     """Return the readings of the measured steps and of an evaluation between epochs."""
-    steps, optimizer = _steps(program, batch, look, measured_steps)
+    if source == "predicted":
+        step, optimizer = _predicted_step(program, batch, look)
+        steps = [step]
+    else:
+        steps, optimizer = _steps(program, batch, look)
     program.model.eval()
     with torch.no_grad():
         evaluate = _one_phase("eval", lambda: program.forward(program.model, batch))
@@ -197,14 +200,45 @@ def _training(
 
 
 def _steps(
-    program: StepProgram, batch: Any, look: Callable[..., Reading], measured_steps: int
+    program: StepProgram, batch: Any, look: Callable[..., Reading]
 ) -> tuple[list[Reading], Optimizer]:
     """Return the readings of the steps after the warm-up, and the optimizer with its state."""
     program.model.train()
     optimizer = program.make_optimizer(program.model)
     train_step(program, optimizer, batch, _unobserved)
     step = partial(train_step, program, optimizer, batch)
-    return [look(step, optimizer=optimizer) for _ in range(measured_steps)], optimizer
+    return [look(step, optimizer=optimizer) for _ in range(MEASURED_STEPS)], optimizer
+
+
+def _predicted_step(
+    program: StepProgram, batch: Any, look: Callable[..., Reading]
+) -> tuple[Reading, Optimizer]:
+    """Return the reading of one step on fake tensors, and the optimizer with its state.
+
+    There is no step before it: the state is made from gradients of zeros. Only if a parameter
+    turns out to get no gradient, and so no state, the step is taken again without that one's.
+    """
+    program.model.train()
+    trained = {p for p in program.model.parameters() if p.requires_grad}
+    while True:
+        optimizer = program.make_optimizer(program.model)
+        _make_state(optimizer, trained)
+        reached: set[nn.Parameter] = set()
+        hooks = [p.register_post_accumulate_grad_hook(reached.add) for p in trained]  # type: ignore[arg-type]
+        reading = look(partial(train_step, program, optimizer, batch), optimizer=optimizer)
+        for hook in hooks:
+            hook.remove()
+        if reached == trained:
+            return reading, optimizer
+        trained = reached
+
+
+def _make_state(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Make the state that an optimizer's step makes for parameters with a gradient."""
+    for parameter in parameters:
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
 def _report(
