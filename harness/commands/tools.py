@@ -107,23 +107,30 @@ def sync(
 
 
 def bench(
-    name: Annotated[str | None, typer.Argument(help="startup, loop or job; default: all.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="startup, loop, job, features, experts or low_bits; default: all."),
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Measure the harness itself.
+    """Measure the harness itself, and what its methods promise, on an idle machine.
 
     startup: whole processes of the quick commands. loop: the training loop against a bare PyTorch
-    loop. job: wall-clock time and memory of the main job.
+    loop. job: wall-clock time and memory of the main job. features: a study with and without stored
+    features. experts: many experts against few, and against a loop over them. low_bits: frozen
+    forwards against dense ones.
     """
-    from harness.bench import lines, measure
+    from harness.benchmarks import lines, measure
 
     set_up_logging(verbose)
-    results = measure(name)
+    results = []
+    for figures in measure(name):
+        results.append(figures)
+        if not as_json:
+            print("\n".join(lines(figures)), flush=True)
     if as_json:
         print_json(results)
-    else:
-        print("\n".join(lines(results)))
 
 
 def doctor(output: Output = Path("runs"), as_json: Json = False, verbose: Verbose = 0) -> None:

@@ -79,8 +79,8 @@ class ISMoE(nn.Module):
     def _sparse(self, x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
         """Run each expert on its own tokens: only their activations are stored."""
         order = experts.flatten().argsort(stable=True)  # [T k], rows of expert 0 first
-        counts = _one_hot(experts.flatten(), self.config.experts).sum(0)  # [E]
-        offsets = counts.cumsum(0).to(torch.int32)
+        ones = torch.ones_like(experts, dtype=torch.int32)
+        offsets = _counts(experts, ones, self.config.experts).cumsum(0, dtype=torch.int32)  # [E]
         rows = x.index_select(0, order // experts.shape[1])  # [T k, m]
         hidden = F.relu(grouped_linear(rows, self.up, offsets))  # [T k, H]
         outputs = grouped_linear(hidden, self.down, offsets)  # [T k, m]
@@ -98,12 +98,11 @@ class ISMoE(nn.Module):
         """Count choices, and keep the load-balancing term (Switch Transformers, Eq. 4)."""
         scores = choice.scores
         real = torch.ones_like(scores[..., 0]) if mask is None else mask.to(scores.dtype)  # [B, N]
-        chosen = _one_hot(choice.experts, self.config.experts).sum(2)  # [B, N, E]
-        counts = (chosen * real[..., None]).sum((0, 1))  # [E]
+        times = real[..., None].expand_as(choice.experts)  # [B, N, k]
+        counts = _counts(choice.experts, times, self.config.experts)
         with torch.no_grad():
-            entropy = -(scores * scores.clamp_min(1e-12).log()).sum(-1)  # [B, N]
             self.load += counts
-            self.entropy += (entropy * real).sum()
+            self.entropy += (torch.special.entr(scores).sum(-1) * real).sum()
         if self.config.load_balance:
             shares = counts / counts.sum()
             means = (scores * real[..., None]).sum((0, 1)) / real.sum()  # [E]
@@ -115,9 +114,15 @@ class ISMoE(nn.Module):
         return balance
 
 
-def _one_hot(experts: Tensor, n: int) -> Tensor:
-    """Return [..., n] fp32 from positions [...]; unlike F.one_hot, without reading values."""
-    return (experts[..., None] == torch.arange(n, device=experts.device)).float()
+def _counts(experts: Tensor, times: Tensor, n: int) -> Tensor:
+    """Return how often each of ``n`` experts was chosen, [n]; unlike bincount, without reading.
+
+    Args:
+        experts: [...] long.
+        times: [...], what a choice counts.
+        n: the number of experts.
+    """
+    return times.new_zeros(n).scatter_add(0, experts.flatten(), times.flatten())
 
 
 def expert_hidden(config: ExpertsConfig, width: int, salient_width: int) -> int:

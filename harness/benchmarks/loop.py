@@ -1,12 +1,14 @@
 """The training loop and a bare PyTorch loop, side by side on one model and the same tensors."""
 
-import time
-from collections.abc import Callable
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from harness.benchmarks.timing import duel
 from harness.config import RunRequest, resolve
 from harness.context import Context
 from harness.data import Examples
@@ -26,6 +28,26 @@ REQUEST = RunRequest(
     limit=3200,
 )
 SPLIT = "train"
+PAIRS = 15
+
+
+def measure() -> dict[str, Any]:
+    """Return how much slower an epoch of the harness's loop is than one of a bare loop."""
+    with tempfile.TemporaryDirectory() as folder:
+        contest = Contest(Path(folder))
+        return {
+            "steps": contest.steps,
+            **duel(contest.harness_epoch, contest.bare_epoch, PAIRS),
+        }
+
+
+def lines(figures: dict[str, Any]) -> Iterator[str]:
+    """Yield the overhead."""
+    low, high = (100 * (bound - 1) for bound in figures["ratio_interval"])
+    yield (
+        f"{100 * (figures['ratio'] - 1):+.2f} % over a bare PyTorch loop, "
+        f"95 % interval {low:+.2f} .. {high:+.2f} % ({figures['pairs']} pairs of epochs)"
+    )
 
 
 class Contest:
@@ -72,20 +94,8 @@ class Contest:
         self.optimizer = make_optimizer(self.model, config.train)
         self.scheduler = torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
-
-    def warm_up(self) -> None:
-        """Fill the store and run each loop once."""
-        self.features.states(SPLIT, np.arange(1))
+        self.features.states(SPLIT, np.arange(1))  # fills the store
         self._bind()
-        self.pair(harness_first=True)
-
-    def pair(self, *, harness_first: bool) -> tuple[float, float]:
-        """Return the seconds of one epoch of the harness's loop and of the bare one."""
-        if harness_first:
-            ours = seconds(self._harness_epoch)
-            return ours, seconds(self._bare_epoch)
-        bare = seconds(self._bare_epoch)
-        return seconds(self._harness_epoch), bare
 
     def _bind(self) -> None:
         """Take hold of the stored tensors and of every row's place in them."""
@@ -100,10 +110,11 @@ class Contest:
         ]
         self.targets = self.examples.targets(SPLIT, rows)
 
-    def _harness_epoch(self) -> None:
+    def harness_epoch(self) -> None:
+        """Train as the harness does."""
         self.trainer._train_epoch(0)
 
-    def _bare_epoch(self) -> None:
+    def bare_epoch(self) -> None:
         """Train as a script would: gather, forward, backward, clip, step."""
         train, method = self.config.train, self.features.method
         self.model.train()
@@ -123,10 +134,3 @@ class Contest:
             self.scheduler.step()
             self.optimizer.zero_grad(set_to_none=True)
         loss.item()
-
-
-def seconds(call: Callable[[], None]) -> float:
-    """Return the seconds that ``call`` takes."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start

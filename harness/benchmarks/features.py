@@ -1,0 +1,71 @@
+"""Stored features: a study whose axes do not touch the backbone, with them and without."""
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.benchmarks.timing import seconds
+from harness.config import RunRequest, resolve
+from harness.errors import RunError
+from harness.run import RunOptions, run
+
+AXES = {
+    "method.experts": (2, 4, 8),
+    "method.top_k": (1, 2),
+    "train.lr": (1e-3, 3e-3),
+}
+FIXED = ("memory.profile=false",)
+REQUEST = RunRequest(
+    method="mp_ismoe",
+    task="scenes_entailment",
+    recipe="quick",
+    backbone="minilm",
+    weights="random",
+    device="cpu",
+)
+
+
+def measure() -> dict[str, Any]:
+    """Run the study twice, into an empty folder each, and compare the scores too."""
+    stored, scores = _study(enabled=True)
+    computed, others = _study(enabled=False)
+    return {
+        "trials": len(scores),
+        "stored_seconds": stored,
+        "computed_seconds": computed,
+        "speedup": computed / stored,
+        "same_scores": scores == others,
+    }
+
+
+def _study(*, enabled: bool) -> tuple[float, list[dict[str, float]]]:
+    """Return the seconds and the test scores of all trials."""
+    scores: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        options = RunOptions(Path(folder), "off", -1)
+        taken = seconds(lambda: scores.extend(_trials(enabled, options)))
+    return taken, scores
+
+
+def _trials(enabled: bool, options: RunOptions) -> Iterator[dict[str, float]]:
+    for values in itertools.product(*AXES.values()):
+        axes = [f"{name}={value}" for name, value in zip(AXES, values, strict=True)]
+        settings = (*FIXED, f"features.enabled={str(enabled).lower()}", *axes)
+        request = RunRequest(**{**vars(REQUEST), "overrides": settings})
+        record = run(resolve(request), options)
+        if record.status != "done":
+            raise RunError(record.status, f"{', '.join(axes)}: {record.error}")
+        yield dict(record.metrics.test)
+
+
+def lines(figures: dict[str, Any]) -> Iterator[str]:
+    """Yield the speed-up."""
+    same = "the same" if figures["same_scores"] else "different"
+    yield (
+        f"{figures['trials']} trials of {REQUEST.method} on {REQUEST.backbone}: "
+        f"{figures['stored_seconds']:.1f} s with stored features, "
+        f"{figures['computed_seconds']:.1f} s without ({figures['speedup']:.2f} times as long); "
+        f"{same} scores"
+    )

@@ -1,0 +1,133 @@
+"""Low bits in time: frozen forwards beside dense ones, and how long quantising takes."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from harness.backbones.base import Backbone, Inputs
+from harness.benchmarks.timing import duel, interval, seconds
+from harness.cards import BACKBONES
+from methods.quantization.config import QuantizationConfig
+from methods.quantization.modules import distinct_weights, quantize_modules
+
+PAIRS = 7
+THREADS = 2
+QUANTIZED_WHOLE = "t5-large"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A backbone of random weights, and the texts that it reads.
+
+    Attributes:
+        backbone: its name.
+        settings: of its configuration.
+        stream: which is read.
+        rows: texts.
+        tokens: of each.
+    """
+
+    backbone: str
+    settings: dict[str, Any]
+    stream: str
+    rows: int
+    tokens: int
+
+
+SHAPES = (
+    Shape("minilm", {}, "text", 64, 64),
+    Shape("t5-base", {"layers": 2}, "encoder", 25, 128),
+)
+VARIANTS: dict[str, tuple[int | None, torch.dtype]] = {
+    "dense in bf16": (None, torch.bfloat16),
+    "8 bits in fp32": (8, torch.float32),
+    "8 bits in bf16": (8, torch.bfloat16),
+    "4 bits in bf16": (4, torch.bfloat16),
+}
+
+
+def measure() -> dict[str, Any]:
+    """Compare frozen forwards with the dense one in fp32, and time quantising a whole backbone."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        torch.set_num_threads(THREADS)
+    return {
+        "device": str(device),
+        "forward": {shape.backbone: _forwards(shape, device) for shape in SHAPES},
+        "quantize": {"backbone": QUANTIZED_WHOLE, **_quantizing(QUANTIZED_WHOLE)},
+    }
+
+
+@torch.no_grad()
+def _forwards(shape: Shape, device: torch.device) -> dict[str, Any]:
+    dense = _built(shape.backbone, shape.settings).to(device)
+    ids = torch.randint(5, 1000, (shape.rows, shape.tokens), device=device)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    exact = _encoded(dense, shape.stream, inputs, torch.float32)
+    found: dict[str, Any] = {"rows": shape.rows, "tokens": shape.tokens}
+    for name, (bits, dtype) in VARIANTS.items():
+        variant = dense if bits is None else _low_bit(dense, bits)
+        output = _encoded(variant, shape.stream, inputs, dtype)
+        found[name] = {
+            "error": float((output - exact).norm() / exact.norm()),
+            **duel(
+                lambda: _encoded(dense, shape.stream, inputs, torch.float32),
+                lambda: _encoded(variant, shape.stream, inputs, dtype),  # noqa: B023 - runs here
+                PAIRS,
+            ),
+        }
+    return found
+
+
+def _built(name: str, settings: dict[str, Any]) -> Backbone:
+    choice = BACKBONES.choose(name)
+    config = choice.card.config(**{**choice.values, **settings})
+    backbone: Backbone = BACKBONES.load(choice.card.name).build(config, weights="random")
+    return backbone
+
+
+def _low_bit(dense: Backbone, bits: int) -> Backbone:
+    backbone = copy.deepcopy(dense)
+    config = QuantizationConfig.model_validate({"bits": bits, "noise": "none"})
+    quantize_modules(backbone, backbone.quantizable(), config)
+    return backbone
+
+
+def _encoded(backbone: Backbone, stream: str, inputs: Inputs, dtype: torch.dtype) -> Tensor:
+    """Return the stream's output in fp32, synchronised."""
+    device = inputs["input_ids"].device
+    with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
+        output = backbone.encode_all([stream], inputs)[stream].output
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return output.float()
+
+
+def _quantizing(name: str) -> dict[str, Any]:
+    """Return the seconds of quantising every layer of a backbone, and its weights."""
+    backbone = _built(name, {})
+    names = backbone.quantizable()
+    config = QuantizationConfig.model_validate({"noise": "none"})
+    modules: dict[str, Any] = {}
+    taken = seconds(lambda: modules.update(quantize_modules(backbone, names, config)))
+    sizes = [weight.shape.numel() for weight in distinct_weights(modules).values()]
+    return {"seconds": taken, "weights": sum(sizes)}
+
+
+def lines(figures: dict[str, Any]) -> Iterator[str]:
+    """Yield how many times as fast as the dense fp32 forward each is, and its error."""
+    for backbone, found in figures["forward"].items():
+        where = f"{backbone}, {found['rows']} x {found['tokens']} tokens on {figures['device']}"
+        for name in VARIANTS:
+            yield (
+                f"{where}: {name} is {interval(found[name])} times as fast as dense in fp32, "
+                f"error {100 * found[name]['error']:.2f} %"
+            )
+    whole = figures["quantize"]
+    yield (
+        f"{whole['backbone']}: {whole['weights']} weights are quantised in {whole['seconds']:.1f} s"
+    )
