@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from harness.errors import UserError
@@ -50,6 +51,13 @@ def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:
         raise UserError(
             f"{path} is damaged ({error}). Delete it to begin this run anew."
         ) from error
+
+
+def read_tensor(file: Any, name: str) -> Tensor:
+    """Return a tensor of an open safetensors file: a real one, even while models are fake."""
+    with unset_fake_temporarily():
+        tensor: Tensor = file.get_tensor(name)
+    return tensor
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:

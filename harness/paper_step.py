@@ -63,10 +63,20 @@ def predict_step(request: StepRequest, target: str = "cuda") -> MemoryReport:
     Raises:
         UserError: a name or a setting is wrong, or the backbone cannot carry the method.
     """
+    config, shape = checked_step(request)
+    return predict_built(lambda: paper_program(config, shape), target=target)
+
+
+def checked_step(request: StepRequest) -> tuple[RunConfig, PaperStep]:
+    """Return configuration and sizes of a step that the backbone can take.
+
+    Raises:
+        UserError: a name or a setting is wrong, or a text is too long.
+    """
     shape = step_shape(request)
     config = step_config(request, shape)
     _check_length(config, shape)
-    return predict_built(lambda: paper_program(config, shape), target=target)
+    return config, shape
 
 
 def step_shape(request: StepRequest) -> PaperStep:
@@ -115,35 +125,37 @@ def _check_length(config: RunConfig, shape: PaperStep) -> None:
         )
 
 
-def paper_program(config: RunConfig, shape: PaperStep) -> StepProgram:
+def paper_program(config: RunConfig, shape: PaperStep, device: torch.device = CPU) -> StepProgram:
     """Build model and step, of real or, in their mode, of fake tensors.
 
     Args:
         config: method, backbone and training.
         shape: rows and lengths of the batch.
+        device: of model and batch.
 
     Raises:
         UserError: the method trains nothing.
     """
-    model = _build(config)
+    model = _build(config, device)
     backbone, train = model.method.backbone, config.train
     rows = shape.model_copy(update={"batch_size": train.rows_at_once})
 
     def output(model: nn.Module, inputs: Inputs) -> Any:
         assert isinstance(model, AdaptedModel)
-        with autocast(CPU, train):
+        with autocast(device, train):
             states = model.method(inputs)
-            return backbone.paper_output(model.head, states, model.method.embedded)
+            return model.method.backbone.paper_output(model.head, states, model.method.embedded)
 
     def loss(model: nn.Module, inputs: Inputs) -> Tensor:
+        assert isinstance(model, AdaptedModel)
         found = output(model, inputs)
-        with autocast(CPU, train):
-            return backbone.paper_loss(found, inputs)
+        with autocast(device, train):
+            return model.method.backbone.paper_loss(found, inputs)
 
     return StepProgram(
         model=model,
         regions=model.regions(),
-        make_batch=lambda: blank_inputs(backbone, rows),
+        make_batch=lambda: {n: t.to(device) for n, t in blank_inputs(backbone, rows).items()},
         forward=loss,
         inference=output,
         make_optimizer=lambda m: make_optimizer(m, train),  # type: ignore[arg-type]
@@ -152,9 +164,11 @@ def paper_program(config: RunConfig, shape: PaperStep) -> StepProgram:
     )
 
 
-def _build(config: RunConfig) -> AdaptedModel:
+def _build(config: RunConfig, device: torch.device) -> AdaptedModel:
     choice = config.backbone
-    backbone = BACKBONES.load(choice.name).build(choice.config, weights=choice.weights, device=CPU)
+    backbone = BACKBONES.load(choice.name).build(
+        choice.config, weights=choice.weights, device=device
+    )
     method = adapt(config, backbone, backbone.paper_reads)
     model = AdaptedModel(method, backbone.paper_head(method.embedded))
     if not any(p.requires_grad for p in model.parameters()):
@@ -162,7 +176,7 @@ def _build(config: RunConfig) -> AdaptedModel:
             f"Method '{config.method.label}' trains nothing on backbone '{choice.label}', whose "
             f"head is frozen: there is no step to predict."
         )
-    return model
+    return model.to(device)
 
 
 def blank_inputs(backbone: Backbone, shape: PaperStep) -> dict[str, Tensor]:

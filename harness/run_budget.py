@@ -156,7 +156,7 @@ def _advice(
         return f"What would fit: {', '.join(found)}."
     return (
         f"Neither bf16, nor smaller steps, nor recomputed blocks would fit; see what other methods "
-        f"need: harness memory table --backbone {config.backbone.name}"
+        f"need: harness memory table --backbone {request.backbone or config.backbone.name}"
     )
 
 

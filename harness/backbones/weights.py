@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.backbones.base import Backbone, Inputs, Text
 from harness.cards import PACKAGE
-from harness.checkpoint import batch_statistics
+from harness.checkpoint import batch_statistics, read_tensor
 from harness.errors import UserError
 from harness.hub import Pinned, fetch
 from harness.registry import Config
@@ -121,7 +121,7 @@ def load_weights(backbone: Backbone, path: Path) -> None:
                 found = next((s for s in backbone.spellings(name) if s in held), None)
                 if found is None:
                     raise UserError(f"The weights in {path} have no '{name}', which is needed.")
-                tensor.copy_(_fitting(file.get_tensor(found), tensor, name, path))
+                tensor.copy_(_fitting(read_tensor(file, found), tensor, name, path))
                 stored[name] = found
     except (OSError, SafetensorError) as error:
         raise UserError(f"The weight file {path} cannot be read: {error}.") from None

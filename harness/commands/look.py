@@ -98,12 +98,16 @@ def docs(
 
 
 def report(
+    steps: Annotated[
+        Path | None,
+        typer.Argument(help="File of `harness memory measure`; default: the runs in --output."),
+    ] = None,
     output: Output = Path("runs"),
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Compare the runs of an output folder."""
+    """Compare the runs of an output folder, or show a file of measured steps."""
     from harness.cards import task_groups
     from harness.errors import UserError
     from harness.record import RecordStore
@@ -111,6 +115,9 @@ def report(
     from reports.tables import comparison_markdown, comparison_table
 
     set_up_logging(verbose)
+    if steps is not None:
+        _show_steps(steps, as_json)
+        return
     records = list(RecordStore(output))
     if not records:
         raise UserError(f"--output {output}: there are no records. `harness run` makes them.")
@@ -120,6 +127,16 @@ def report(
         print(comparison_markdown(records, task_groups()), end="")
     else:
         stdout_console().print(comparison_table(records, task_groups()))
+
+
+def _show_steps(path: Path, as_json: bool) -> None:
+    from reports.measured_steps import load_steps, steps_table
+
+    document = load_steps(path)
+    if as_json:
+        print_json(document)
+    else:
+        stdout_console().print(steps_table(document))
 
 
 def comparison_data(comparison: "Comparison") -> dict[str, Any]:

@@ -29,6 +29,10 @@ PREDICT_EXAMPLES = examples(
     "harness memory predict --method mp_ismoe --backbone t5-base --batch-size 100",
     "harness memory predict --method full --backbone vse --amp bf16 --json",
 )
+MEASURE_EXAMPLES = examples(
+    "harness memory measure --backbone t5-small --methods full,unipt,mp_ismoe --batch-size 4",
+    "harness memory measure --backbone t5-base --device cuda --amp bf16 --save measured.json",
+)
 TIMELINE_EXAMPLES = examples(
     "harness memory timeline 0123",
     "harness memory timeline 0123 --output runs --to step.png",
@@ -53,6 +57,9 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 Method = Annotated[str, typer.Option(help="Method, or method@preset.")]
 Backbone = Annotated[str, typer.Option(help="Backbone, or backbone@preset.")]
+Methods = Annotated[
+    str | None, typer.Option(help="Methods with commas between them; default: every one.")
+]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Rows; default: the papers'.")]
 SourceLength = Annotated[int | None, typer.Option(min=1, help="Tokens of a text that is read.")]
 TargetLength = Annotated[int | None, typer.Option(min=1, help="Tokens of a written text.")]
@@ -93,9 +100,7 @@ def predict(
 @app.command("table", epilog=TABLE_EXAMPLES)
 def table(
     backbone: Backbone,
-    methods: Annotated[
-        str | None, typer.Option(help="Methods with commas between them; default: every one.")
-    ] = None,
+    methods: Methods = None,
     batch_size: BatchSize = None,
     source_length: SourceLength = None,
     target_length: TargetLength = None,
@@ -177,6 +182,47 @@ def fit(
         print_json({"setting": vary, "value": value, "peak_bytes": nbytes, "budget_bytes": limit})
     else:
         print(f"{vary}={value}: {gib(nbytes)} GiB of {gib(limit)} GiB")
+
+
+@app.command("measure", epilog=MEASURE_EXAMPLES)
+def measure(
+    backbone: Backbone,
+    methods: Methods = None,
+    batch_size: BatchSize = None,
+    source_length: SourceLength = None,
+    target_length: TargetLength = None,
+    overrides: options.Overrides = None,
+    device: options.Device = "auto",
+    amp: options.Amp = "off",
+    save: Annotated[
+        Path | None,
+        typer.Option(help="File that keeps every step; repeat the command to go on with it."),
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Run the papers' training steps on a device, with random weights, and measure them."""
+    from harness.memory_table import table_methods
+    from harness.model import pick_device
+    from harness.step_measure import measure_steps, read_document, write_document
+    from reports.measured_steps import steps_table
+    from reports.published import PRINTED
+
+    set_up_logging(verbose)
+    request = _request("", backbone, batch_size, source_length, target_length, overrides, amp, None)
+    place = pick_device(device)
+    document = read_document(save, place)
+    chosen = methods.split(",") if methods else table_methods(backbone, PRINTED)
+
+    def keep(document: dict[str, Any]) -> None:
+        if save:
+            write_document(save, document)
+
+    measure_steps(request, [name.strip() for name in chosen], place, document, keep)
+    if as_json:
+        print_json(document)
+    else:
+        stdout_console().print(steps_table(document))
 
 
 @app.command("timeline", epilog=TIMELINE_EXAMPLES)

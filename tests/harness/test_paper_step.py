@@ -12,28 +12,11 @@ from harness.errors import UserError
 from harness.memory.measure import measure
 from harness.memory_table import memory_rows, table_methods
 from harness.paper_step import StepRequest, paper_program, predict_step, step_config, step_shape
+from harness.testing.runs import small_step
 from harness.testing.small import SMALL_BACKBONES
 from reports.published import PRINTED, published_memory
 
 OWN_METHODS = [name for name in METHODS.names() if METHODS.card(name).package is None]
-
-
-def small_step(method: str, backbone: str, *overrides: str, batch_size: int = 3) -> StepRequest:
-    """Return the step of a small backbone."""
-    sizes = [
-        f"backbone.{name}.{field}={value}" if isinstance(held, dict) else f"backbone.{name}={held}"
-        for name, held in SMALL_BACKBONES[backbone].items()
-        for field, value in (held.items() if isinstance(held, dict) else [("", None)])
-    ]
-    return StepRequest(
-        method,
-        backbone,
-        batch_size=batch_size,
-        source_length=6,
-        target_length=3,
-        overrides=(*sizes, *overrides),
-        amp="off",
-    )
 
 
 @pytest.mark.parametrize("backbone", sorted(SMALL_BACKBONES))
@@ -60,8 +43,9 @@ def test_a_predicted_step_is_the_measured_one(method, backbone):
     predicted = predict_step(request, target="cpu")
     torch.manual_seed(0)
     shape = step_shape(request)
-    measured = measure(paper_program(step_config(request, shape), shape), prediction=False)
+    measured = measure(paper_program(step_config(request, shape), shape))
     assert predicted.train_peak_bytes == measured.traced_train_peak_bytes
+    assert predicted.train_peak_bytes == measured.predicted_train_peak_bytes
     rest = measured.train_peak_bytes - predicted.train_peak_bytes
     # A layer norm's backward pass, which T5 has none of, sums in a buffer for each thread.
     sums = 0 if backbone == "t5" else 2 * torch.get_num_threads() * 32 * 4

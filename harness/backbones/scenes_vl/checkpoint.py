@@ -7,6 +7,7 @@ from pathlib import Path
 from safetensors import safe_open
 from torch import nn
 
+from harness.checkpoint import read_tensor
 from harness.errors import UserError
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
@@ -51,7 +52,7 @@ def read_weights(backbone: nn.Module, folder: Path) -> tuple[Path, str]:
         )
     with safe_open(path, framework="pt") as file:
         names = [name for name in file.keys() if not name.startswith(HEADS_PREFIX)]  # noqa: SIM118
-        tensors = {name: file.get_tensor(name) for name in names}
+        tensors = {name: read_tensor(file, name) for name in names}
     try:
         backbone.load_state_dict(tensors)
     except RuntimeError as error:
@@ -68,7 +69,7 @@ def read_projection(path: Path, stream: str) -> nn.Linear:
     """
     prefix = f"{HEADS_PREFIX}{stream}_projection."
     with safe_open(path, framework="pt") as file:
-        weight, bias = (file.get_tensor(prefix + name) for name in ("weight", "bias"))
+        weight, bias = (read_tensor(file, prefix + name) for name in ("weight", "bias"))
     projection = nn.utils.skip_init(nn.Linear, *reversed(weight.shape))
     projection.load_state_dict({"weight": weight, "bias": bias})
     return projection

@@ -1,0 +1,153 @@
+"""The papers' training steps, really run on a device: their memory and their seconds."""
+
+import contextlib
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from harness.errors import UserError
+from harness.memory.measure import measure
+from harness.memory.step import StepProgram, train_step
+from harness.paper_step import StepRequest, checked_step, paper_program
+from harness.provenance import commit, device_name, packages
+from harness.record import write_atomic
+from harness.run import first_line
+
+SCHEMA = 1
+TIMED_STEPS = 5
+Cell = dict[str, Any]
+
+
+def measure_steps(
+    request: StepRequest,
+    methods: Sequence[str],
+    device: torch.device,
+    document: Cell,
+    keep: Callable[[Cell], None],
+) -> None:
+    """Measure every method's step that a document does not hold yet.
+
+    Args:
+        request: backbone, sizes and precision; its method does not count.
+        methods: ``name`` or ``name@preset``.
+        device: where the steps run.
+        document: as ``read_document`` returns it; filled here.
+        keep: called with the document after every cell.
+    """
+    for method in methods:
+        asked = replace(request, method=method)
+        if cell_name(asked) not in document["cells"]:
+            document["cells"][cell_name(asked)] = measure_step(asked, device)
+            keep(document)
+
+
+def measure_step(request: StepRequest, device: torch.device) -> Cell:
+    """Run a step on a device and return its figures, or why there are none.
+
+    Returns:
+        ``status`` (``done``, ``oom``, ``impossible``) and its ``reason``; ``peak_bytes`` of the
+        allocator, ``traced_peak_bytes`` of tensors, ``predicted_peak_bytes``; bytes by phase and
+        at the peak; on CUDA ``allocator_bytes``; ``step_seconds``, the median of some steps.
+    """
+    config, shape = None, None
+    sizes: Cell = {}
+    try:
+        config, shape = checked_step(request)
+        sizes = {"batch_size": shape.batch_size, "source_length": shape.source_length}
+        program = paper_program(config, shape, device)
+        report = measure(program)
+        seconds = _step_seconds(program, device)
+    except UserError as error:
+        return {**_named(request), "status": "impossible", "reason": str(error)}
+    except torch.OutOfMemoryError as error:
+        return {**_named(request), **sizes, "status": "oom", "reason": first_line(error)}
+    finally:
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+    return {
+        **_named(request),
+        **sizes,
+        "status": "done",
+        "reason": None,
+        "peak_bytes": report.train_peak_bytes,
+        "traced_peak_bytes": report.traced_train_peak_bytes,
+        "predicted_peak_bytes": report.predicted_train_peak_bytes,
+        "phase_peak_bytes": report.phase_peak_bytes,
+        "at_peak_bytes": report.at_peak_bytes,
+        "allocator_bytes": report.allocator_bytes,
+        "step_seconds": seconds,
+    }
+
+
+def _named(request: StepRequest) -> Cell:
+    return {"method": request.method, "backbone": request.backbone, "amp": request.amp or "off"}
+
+
+def cell_name(request: StepRequest) -> str:
+    """Return the name of a request's cell in a document."""
+    sizes = [
+        f"{name}={value}"
+        for name in ("batch_size", "source_length", "target_length")
+        if (value := getattr(request, name)) is not None
+    ]
+    return " ".join([*_named(request).values(), *sizes, *request.overrides])
+
+
+def _step_seconds(program: StepProgram, device: torch.device) -> float:
+    """Return the median seconds of whole optimizer steps, after the first."""
+    batch = program.make_batch()
+    program.model.train()
+    optimizer = program.make_optimizer(program.model)
+    taken = []
+    for _ in range(1 + TIMED_STEPS):
+        _synchronise(device)
+        start = time.perf_counter()
+        train_step(program, optimizer, batch, lambda _name: contextlib.nullcontext())
+        _synchronise(device)
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken[1:])
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def read_document(path: Path | None, device: torch.device) -> Cell:
+    """Return the document of a file, to go on with, or a new one.
+
+    Raises:
+        UserError: the file is none, or was measured on another device.
+    """
+    name = device_name(device)
+    if path is None or not path.is_file():
+        head, dirty = commit()
+        return {
+            "schema": SCHEMA,
+            "device": name,
+            "commit": head,
+            "dirty": dirty,
+            "packages": packages(),
+            "started_at": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
+            "cells": {},
+        }
+    from reports.measured_steps import load_steps
+
+    document = load_steps(path)
+    if document["device"] != name:
+        raise UserError(
+            f"--save {path}: it holds steps of {document['device']}, and this is {name}; "
+            f"name another file."
+        )
+    return document
+
+
+def write_document(path: Path, document: Cell) -> None:
+    """Write a document so that the file is whole at any time."""
+    write_atomic(path, json.dumps(document, indent=1).encode())
