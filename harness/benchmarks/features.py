@@ -24,6 +24,7 @@ REQUEST = RunRequest(
     backbone="minilm",
     weights="random",
     device="cpu",
+    limit=100,
 )
 
 

@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -216,8 +216,10 @@ def _predicted_step(
     """Return the reading of one step on fake tensors, and the optimizer with its state.
 
     There is no step before it: the state is made from gradients of zeros. Only if a parameter
-    turns out to get no gradient, and so no state, the step is taken again without that one's.
+    turns out to get no gradient, and so no state, the step is taken again without that one's. Of
+    accumulated passes two are taken: from the second on, all find gradients of those before.
     """
+    program = replace(program, accumulation_steps=min(2, program.accumulation_steps))
     program.model.train()
     trained = {p for p in program.model.parameters() if p.requires_grad}
     while True:

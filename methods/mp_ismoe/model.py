@@ -65,6 +65,8 @@ class MpIsmoe(NetworkMethod):
     requantizer: Requantizer | None
 
     def __init__(self, config: Config, backbone: Backbone, reads: Sequence[str]) -> None:
+        # Drawn first, so that codes, and features of them, are the same for any side network.
+        noise = _generator()
         super().__init__(config, backbone, reads)
         assert isinstance(config, MpIsmoeConfig)
         self.config = config
@@ -75,7 +77,7 @@ class MpIsmoe(NetworkMethod):
         self.quantized = quantize_modules(backbone, names, config)
         self.requantizer = None
         if masters is not None:
-            self.requantizer = Requantizer(self.quantized, masters, config, _generator())
+            self.requantizer = Requantizer(self.quantized, masters, config, noise)
         for parameter in self._backbone_norms():
             parameter.requires_grad_(True)
         if config.precision == "low":

@@ -47,7 +47,6 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["--seed", "-1"], ["--seed -1", "0 or more"]),
         (["--limit", "0"], ["--limit 0", "at least 1"]),
         (["--budget", "2GB"], ["--budget '2GB'", "such as 8GiB"]),
-        (["--budget", "1KiB"], ["--budget 1KiB", "(predicted)", "harness memory table"]),
         (["--fill-budget", "experts"], ["--fill-budget experts", "give --budget too"]),
         (["--config", "missing.yaml"], ["missing.yaml", "No such file"]),
     ],

@@ -50,8 +50,9 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
 
 
 def test_where_nothing_would_fit_other_methods_are_named() -> None:
+    pretrained = RunRequest("linear_probe", "vqa", limit=32)
     with pytest.raises(UserError, match="harness memory table --backbone scenes_vl"):
-        hold(request(), BudgetRequest("1KiB"))
+        hold(pretrained, BudgetRequest("1KiB"))
 
 
 def test_experts_fill_what_the_host_would_need() -> None:

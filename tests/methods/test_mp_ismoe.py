@@ -30,6 +30,15 @@ def fitted(epochs: int = 2, **settings):
     return method, context, hashes
 
 
+def test_other_experts_on_the_same_seed_find_the_same_codes():
+    hashes = []
+    for experts in (2, 4):
+        torch.manual_seed(0)
+        hashes.append(fitted(bits=4, noise_scale=0.5, experts=experts)[2])
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes[0])) == 2
+
+
 def test_every_quantisable_layer_is_low_bit_before_fitting():
     backbone = TinyBackbone.build(TinyConfig(width=32, heads=4))
     names = backbone.quantizable()
