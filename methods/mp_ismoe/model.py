@@ -241,4 +241,4 @@ def _parallel_parts(config: MpIsmoeConfig) -> ParallelParts:
 
 def _generator() -> torch.Generator:
     """Return a generator seeded by the global one, which the run has seeded."""
-    return torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+    return torch.Generator().manual_seed(int(torch.randint(2**62, (), device="cpu")))
