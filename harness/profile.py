@@ -1,14 +1,12 @@
 """The memory and latency of a built model, by the protocol that every method shares."""
 
 import statistics
-import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from harness.clock import seconds
 from harness.config import RunConfig
 from harness.data import Examples
 from harness.loop import training_loss
@@ -98,16 +96,5 @@ def inference_latency(config: RunConfig, model: AdaptedModel, examples: Examples
             model(batch.inputs)
 
     once()
-    seconds = [timed(once, examples.device) for _ in range(LATENCY_REPEATS)]
-    return 1000 * statistics.median(seconds) / len(rows)
-
-
-def timed(call: Callable[[], Any], device: torch.device) -> float:
-    """Return the seconds that ``call`` takes, device work included."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
+    taken = [seconds(once, examples.device) for _ in range(LATENCY_REPEATS)]
+    return 1000 * statistics.median(taken) / len(rows)

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from harness.clock import seconds
 from harness.errors import UserError
 from harness.memory.measure import measure
 from harness.memory.step import StepProgram, train_step
@@ -18,8 +19,8 @@ from harness.paper_step import StepRequest, checked_step, paper_program
 from harness.provenance import commit, device_name, packages
 from harness.record import write_atomic
 from harness.run import first_line
+from reports.measured_steps import SCHEMA, load_steps
 
-SCHEMA = 1
 TIMED_STEPS = 5
 Cell = dict[str, Any]
 
@@ -55,14 +56,13 @@ def measure_step(request: StepRequest, device: torch.device) -> Cell:
         allocator, ``traced_peak_bytes`` of tensors, ``predicted_peak_bytes``; bytes by phase and
         at the peak; on CUDA ``allocator_bytes``; ``step_seconds``, the median of some steps.
     """
-    config, shape = None, None
     sizes: Cell = {}
     try:
         config, shape = checked_step(request)
         sizes = {"batch_size": shape.batch_size, "source_length": shape.source_length}
         program = paper_program(config, shape, device)
         report = measure(program)
-        seconds = _step_seconds(program, device)
+        taken = _step_seconds(program, device)
     except UserError as error:
         return {**_named(request), "status": "impossible", "reason": str(error)}
     except torch.OutOfMemoryError as error:
@@ -81,7 +81,7 @@ def measure_step(request: StepRequest, device: torch.device) -> Cell:
         "phase_peak_bytes": report.phase_peak_bytes,
         "at_peak_bytes": report.at_peak_bytes,
         "allocator_bytes": report.allocator_bytes,
-        "step_seconds": seconds,
+        "step_seconds": taken,
     }
 
 
@@ -104,19 +104,12 @@ def _step_seconds(program: StepProgram, device: torch.device) -> float:
     batch = program.make_batch()
     program.model.train()
     optimizer = program.make_optimizer(program.model)
-    taken = []
-    for _ in range(1 + TIMED_STEPS):
-        _synchronise(device)
-        start = time.perf_counter()
+
+    def step() -> None:
         train_step(program, optimizer, batch, lambda _name: contextlib.nullcontext())
-        _synchronise(device)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken[1:])
 
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    step()
+    return statistics.median(seconds(step, device) for _ in range(TIMED_STEPS))
 
 
 def read_document(path: Path | None, device: torch.device) -> Cell:
@@ -137,8 +130,6 @@ def read_document(path: Path | None, device: torch.device) -> Cell:
             "started_at": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
             "cells": {},
         }
-    from reports.measured_steps import load_steps
-
     document = load_steps(path)
     if document["device"] != name:
         raise UserError(

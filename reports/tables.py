@@ -96,11 +96,16 @@ def comparison_markdown(records: Sequence[Record], groups: Groups = NO_GROUPS) -
     return "\n".join(lines + notes) + "\n"
 
 
-def gib(nbytes: int) -> str:
-    """Return bytes in GiB, with digits enough for a small model's parts (0.0001 GiB = 105 KiB)."""
+def gib(nbytes: int, digits: int = 2) -> str:
+    """Return bytes in GiB, with digits enough for a small model's parts (0.0001 GiB = 105 KiB).
+
+    Args:
+        nbytes: how many.
+        digits: of what is 1 GiB or more.
+    """
     value = nbytes / GIB
     if value >= 1:
-        return f"{value:.3f}"
+        return f"{value:.{digits}f}"
     return f"{value:.4f}" if value >= 0.0001 or nbytes == 0 else "<0.0001"
 
 

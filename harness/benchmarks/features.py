@@ -3,10 +3,11 @@
 import itertools
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.benchmarks.timing import seconds
+from harness.clock import seconds
 from harness.config import RunRequest, resolve
 from harness.errors import RunError
 from harness.run import RunOptions, run
@@ -54,8 +55,7 @@ def _trials(enabled: bool, options: RunOptions) -> Iterator[dict[str, float]]:
     for values in itertools.product(*AXES.values()):
         axes = [f"{name}={value}" for name, value in zip(AXES, values, strict=True)]
         settings = (*FIXED, f"features.enabled={str(enabled).lower()}", *axes)
-        request = RunRequest(**{**vars(REQUEST), "overrides": settings})
-        record = run(resolve(request), options)
+        record = run(resolve(replace(REQUEST, overrides=settings)), options)
         if record.status != "done":
             raise RunError(record.status, f"{', '.join(axes)}: {record.error}")
         yield dict(record.metrics.test)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from harness.benchmarks.processes import command, environment
-from harness.benchmarks.timing import seconds
+from harness.clock import seconds
 
 QUICK_COMMANDS = (("--help",), ("list",), ("show", "mp_ismoe"))
 REPEATS = 5

@@ -2,20 +2,38 @@
 
 import math
 import statistics
-import time
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
-Work = Callable[[], Any]
+import torch
+
+from harness.clock import Work, seconds
+from harness.model import pick_device
+
+THREADS = 2
 
 
-def duel(ours: Work, other: Work, pairs: int) -> dict[str, Any]:
+def bench_device() -> torch.device:
+    """Return the machine's GPU, or else its CPU, whose threads are set to two."""
+    device = pick_device("auto")
+    if device.type == "cpu":
+        torch.set_num_threads(THREADS)
+    return device
+
+
+def in_dtype(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Return autocast to bf16, or to nothing where ``dtype`` is fp32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def duel(ours: Work, other: Work, pairs: int, device: torch.device | None = None) -> dict[str, Any]:
     """Time two pieces of work in turn, the first of a pair alternating, after one unmeasured pair.
 
     Args:
         ours: the one whose time is the ratio's numerator.
         other: what it is compared with.
         pairs: how often; at least 2.
+        device: where both run.
 
     Returns:
         ``pairs``; ``seconds`` and ``other_seconds``, medians; ``ratio``, the geometric mean over
@@ -25,7 +43,7 @@ def duel(ours: Work, other: Work, pairs: int) -> dict[str, Any]:
 
     ours()
     other()
-    times = [_pair(ours, other, first=number % 2 == 0) for number in range(pairs)]
+    times = [_pair(ours, other, device, first=number % 2 == 0) for number in range(pairs)]
     logs = [math.log(mine / theirs) for mine, theirs in times]
     half = float(stdtrit(pairs - 1, 0.975)) * statistics.stdev(logs) / math.sqrt(pairs)
     mean = statistics.fmean(logs)
@@ -44,16 +62,11 @@ def interval(figures: dict[str, Any]) -> str:
     return f"{figures['ratio']:.2f} ({low:.2f} .. {high:.2f})"
 
 
-def seconds(work: Work) -> float:
-    """Return the seconds that ``work`` takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def _pair(ours: Work, other: Work, *, first: bool) -> tuple[float, float]:
+def _pair(
+    ours: Work, other: Work, device: torch.device | None, *, first: bool
+) -> tuple[float, float]:
     if first:
-        mine = seconds(ours)
-        return mine, seconds(other)
-    theirs = seconds(other)
-    return seconds(ours), theirs
+        mine = seconds(ours, device)
+        return mine, seconds(other, device)
+    theirs = seconds(other, device)
+    return seconds(ours, device), theirs

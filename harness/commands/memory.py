@@ -111,16 +111,16 @@ def table(
     verbose: Verbose = 0,
 ) -> None:
     """Predict every method at the papers' batch, beside what the MP-ISMoE paper printed."""
-    from harness.memory_table import memory_rows, table_methods
+    from harness.memory_table import memory_rows
     from harness.paper_step import step_shape
-    from reports.published import PRINTED, published_memory
+    from reports.published import published_memory
 
     set_up_logging(verbose)
     _check_target(target)
     request = _request("", backbone, batch_size, source_length, target_length, overrides, amp, None)
     shape = step_shape(request)
-    chosen = methods.split(",") if methods else table_methods(backbone, PRINTED)
-    rows = list(memory_rows(request, [name.strip() for name in chosen], target, published_memory))
+    chosen = _chosen(methods, backbone)
+    rows = list(memory_rows(request, chosen, target, published_memory))
     if as_json:
         print_json({**shape.model_dump(mode="json"), "rows": [_row_data(row) for row in rows]})
         return
@@ -174,14 +174,14 @@ def fit(
     found = largest_fitting(peak, limit, smallest=step, step=step)
     if found is None:
         raise UserError(
-            f"--budget {budget}: '{method}' on '{backbone}' needs {gib(peak(step))} GiB with "
+            f"--budget {budget}: '{method}' on '{backbone}' needs {gib(peak(step), 3)} GiB with "
             f"{vary}={step} already."
         )
     value, nbytes = found
     if as_json:
         print_json({"setting": vary, "value": value, "peak_bytes": nbytes, "budget_bytes": limit})
     else:
-        print(f"{vary}={value}: {gib(nbytes)} GiB of {gib(limit)} GiB")
+        print(f"{vary}={value}: {gib(nbytes, 3)} GiB of {gib(limit, 3)} GiB")
 
 
 @app.command("measure", epilog=MEASURE_EXAMPLES)
@@ -202,23 +202,20 @@ def measure(
     verbose: Verbose = 0,
 ) -> None:
     """Run the papers' training steps on a device, with random weights, and measure them."""
-    from harness.memory_table import table_methods
     from harness.model import pick_device
     from harness.step_measure import measure_steps, read_document, write_document
     from reports.measured_steps import steps_table
-    from reports.published import PRINTED
 
     set_up_logging(verbose)
     request = _request("", backbone, batch_size, source_length, target_length, overrides, amp, None)
     place = pick_device(device)
     document = read_document(save, place)
-    chosen = methods.split(",") if methods else table_methods(backbone, PRINTED)
 
     def keep(document: dict[str, Any]) -> None:
         if save:
             write_document(save, document)
 
-    measure_steps(request, [name.strip() for name in chosen], place, document, keep)
+    measure_steps(request, _chosen(methods, backbone), place, document, keep)
     if as_json:
         print_json(document)
     else:
@@ -272,6 +269,16 @@ def _request(
         amp=amp,
         grad_checkpoint=grad_checkpoint,
     )
+
+
+def _chosen(methods: str | None, backbone: str) -> list[str]:
+    """Return the methods that were named, or every one as it is published on the backbone."""
+    from harness.memory_table import table_methods
+    from reports.published import PRINTED
+
+    if not methods:
+        return table_methods(backbone, PRINTED)
+    return [name.strip() for name in methods.split(",")]
 
 
 def _check_target(target: str) -> None:
@@ -359,12 +366,12 @@ def _table(rows: Sequence["MemoryRow"]) -> Any:
         saved = row.report.at_peak_bytes.get("saved_backbone", 0) if row.report else None
         grid.add_row(
             row.method,
-            "" if peak is None else gib(peak),
+            "" if peak is None else gib(peak, 3),
             "" if peak is None else f"{peak / PUBLISHED_UNIT:.2f}",
             _share(row.of_full),
             "" if row.published is None else f"{row.published:g}",
             _share(row.published_of_full),
-            "" if saved is None else gib(saved),
+            "" if saved is None else gib(saved, 3),
         )
     return grid
 

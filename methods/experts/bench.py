@@ -1,7 +1,6 @@
 """Experts are really cheap: time and saved activations as their number grows, at the same k."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.benchmarks.timing import duel, interval
+from harness.benchmarks.timing import bench_device, duel, in_dtype, interval
 from methods.experts.config import ExpertsConfig
 from methods.experts.ismoe import ISMoE
 
@@ -17,7 +16,6 @@ ROWS, TOKENS, WIDTH, SALIENT_WIDTH = 80, 128, 96, 384
 COUNTS = (4, 16, 64)
 TOP_K = 2
 PAIRS = 11
-THREADS = 2
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Mixture = Callable[[ISMoE, Tensor, Tensor], Tensor]
 
@@ -42,7 +40,7 @@ class Step:
 
     def __call__(self) -> None:
         """Run it once."""
-        with autocast(self.x.device, self.dtype):
+        with in_dtype(self.x.device, self.dtype):
             loss = self.run(self.moe, self.x, self.salient).float().sum()
         loss.backward()
         self.moe.zero_grad(set_to_none=True)
@@ -51,9 +49,7 @@ class Step:
 
 def measure() -> dict[str, Any]:
     """Compare 64 experts with 4, and grouped products with a loop over the experts."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        torch.set_num_threads(THREADS)
+    device = bench_device()
     return {
         "device": str(device),
         "tokens": ROWS * TOKENS,
@@ -67,9 +63,13 @@ def _of_dtype(dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
     grouped = {n: _step(n, dtype, device, _grouped) for n in COUNTS}
     least, most = min(COUNTS), max(COUNTS)
     return {
-        "most_over_least": {"experts": [most, least], **duel(grouped[most], grouped[least], PAIRS)},
+        "most_over_least": {
+            "experts": [most, least],
+            **duel(grouped[most], grouped[least], PAIRS, device),
+        },
         "over_loop": {
-            str(n): duel(step, _step(n, dtype, device, _loop), PAIRS) for n, step in grouped.items()
+            str(n): duel(step, _step(n, dtype, device, _loop), PAIRS, device)
+            for n, step in grouped.items()
         },
         "saved_bytes": {str(n): saved_bytes(grouped[n]) for n in (least, most)},
     }
@@ -129,7 +129,7 @@ def saved_bytes(step: Step) -> dict[str, int]:
         moe.router.register_forward_hook(switch),
     ]
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
-    with hooks, autocast(step.x.device, step.dtype):
+    with hooks, in_dtype(step.x.device, step.dtype):
         step.run(moe, step.x, step.salient)
     for handle in handles:
         handle.remove()
@@ -146,13 +146,6 @@ def _part(tensor: Tensor, moe: ISMoE, choosing: bool) -> str:
         return "indices"
     weights = (moe.up.shape, moe.down.shape)
     return "cast_copies" if tensor.shape in weights else "experts"
-
-
-def autocast(device: torch.device, dtype: torch.dtype) -> Any:
-    """Return autocast to ``dtype``, or nothing for fp32."""
-    if dtype == torch.float32:
-        return nullcontext()
-    return torch.autocast(device.type, dtype)
 
 
 def lines(figures: dict[str, Any]) -> Iterator[str]:

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from harness.backbones.base import Backbone, Inputs
-from harness.benchmarks.timing import duel, interval, seconds
+from harness.benchmarks.timing import bench_device, duel, in_dtype, interval
 from harness.cards import BACKBONES
+from harness.clock import seconds
 from methods.quantization.config import QuantizationConfig
 from methods.quantization.modules import distinct_weights, quantize_modules
 
 PAIRS = 7
-THREADS = 2
 QUANTIZED_WHOLE = "t5-large"
 
 
@@ -52,9 +52,7 @@ VARIANTS: dict[str, tuple[int | None, torch.dtype]] = {
 
 def measure() -> dict[str, Any]:
     """Compare frozen forwards with the dense one in fp32, and time quantising a whole backbone."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if device.type == "cpu":
-        torch.set_num_threads(THREADS)
+    device = bench_device()
     return {
         "device": str(device),
         "forward": {shape.backbone: _forwards(shape, device) for shape in SHAPES},
@@ -78,6 +76,7 @@ def _forwards(shape: Shape, device: torch.device) -> dict[str, Any]:
                 lambda: _encoded(dense, shape.stream, inputs, torch.float32),
                 lambda: _encoded(variant, shape.stream, inputs, dtype),  # noqa: B023 - runs here
                 PAIRS,
+                device,
             ),
         }
     return found
@@ -98,13 +97,9 @@ def _low_bit(dense: Backbone, bits: int) -> Backbone:
 
 
 def _encoded(backbone: Backbone, stream: str, inputs: Inputs, dtype: torch.dtype) -> Tensor:
-    """Return the stream's output in fp32, synchronised."""
-    device = inputs["input_ids"].device
-    with torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16):
-        output = backbone.encode_all([stream], inputs)[stream].output
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return output.float()
+    """Return the stream's output in fp32."""
+    with in_dtype(inputs["input_ids"].device, dtype):
+        return backbone.encode_all([stream], inputs)[stream].output.float()
 
 
 def _quantizing(name: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def test_a_duel_runs_both_as_often_and_neither_always_first():
 
 @pytest.fixture
 def few_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"ROWS": 3, "TOKENS": 8, "PAIRS": 2, "THREADS": 1}.items():
+    for name, value in {"ROWS": 3, "TOKENS": 8, "PAIRS": 2}.items():
         monkeypatch.setattr(experts, name, value)
 
 

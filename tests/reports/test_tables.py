@@ -160,13 +160,7 @@ def test_the_mean_lies_in_its_interval(values):
 
 @pytest.mark.parametrize(
     ("nbytes", "shown"),
-    [
-        (0, "0.0000"),
-        (1, "<0.0001"),
-        (14 * 2**20, "0.0137"),
-        (2**30, "1.000"),
-        (20 * 2**30, "20.000"),
-    ],
+    [(0, "0.0000"), (1, "<0.0001"), (14 * 2**20, "0.0137"), (2**30, "1.00"), (20 * 2**30, "20.00")],
 )
 def test_gib_keeps_small_sizes_readable(nbytes, shown):
     assert gib(nbytes) == shown
