@@ -42,11 +42,13 @@ SHAPES = (
     Shape("minilm", {}, "text", 64, 64),
     Shape("t5-base", {"layers": 2}, "encoder", 25, 128),
 )
-VARIANTS: dict[str, tuple[int | None, torch.dtype]] = {
+VARIANTS: dict[str, tuple[dict[str, Any] | None, torch.dtype]] = {
     "dense in bf16": (None, torch.bfloat16),
-    "8 bits in fp32": (8, torch.float32),
-    "8 bits in bf16": (8, torch.bfloat16),
-    "4 bits in bf16": (4, torch.bfloat16),
+    "8 bits in fp32": ({"bits": 8}, torch.float32),
+    "8 bits in bf16": ({"bits": 8}, torch.bfloat16),
+    "4 bits in bf16": ({"bits": 4}, torch.bfloat16),
+    "int8 x int8 in fp32": ({"bits": 8, "compute": "int8"}, torch.float32),
+    "int8 x int8 in bf16": ({"bits": 8, "compute": "int8"}, torch.bfloat16),
 }
 
 
@@ -67,8 +69,8 @@ def _forwards(shape: Shape, device: torch.device) -> dict[str, Any]:
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     exact = _encoded(dense, shape.stream, inputs, torch.float32)
     found: dict[str, Any] = {"rows": shape.rows, "tokens": shape.tokens}
-    for name, (bits, dtype) in VARIANTS.items():
-        variant = dense if bits is None else _low_bit(dense, bits)
+    for name, (quantizer, dtype) in VARIANTS.items():
+        variant = dense if quantizer is None else _low_bit(dense, quantizer)
         output = _encoded(variant, shape.stream, inputs, dtype)
         found[name] = {
             "error": float((output - exact).norm() / exact.norm()),
@@ -89,9 +91,9 @@ def _built(name: str, settings: dict[str, Any]) -> Backbone:
     return backbone
 
 
-def _low_bit(dense: Backbone, bits: int) -> Backbone:
+def _low_bit(dense: Backbone, quantizer: dict[str, Any]) -> Backbone:
     backbone = copy.deepcopy(dense)
-    config = QuantizationConfig.model_validate({"bits": bits, "noise": "none"})
+    config = QuantizationConfig.model_validate({"noise": "none", **quantizer})
     quantize_modules(backbone, backbone.quantizable(), config)
     return backbone
 

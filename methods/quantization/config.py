@@ -10,6 +10,7 @@ Bits = Literal[2, 3, 4, 8]
 Rounding = Literal["nearest", "floor"]
 Range = Literal["include_zero", "literal", "float_min"]
 Granularity = Literal["per_output_channel", "per_tensor", "group"]
+Compute = Literal["float", "int8"]
 Noise = Literal[
     "select",
     "none",
@@ -36,6 +37,11 @@ class QuantizationConfig(Config):
     )
     embedding_bits: Bits | None = Field(
         8, description="bits of embeddings and their tied heads; null keeps them fp32"
+    )
+    compute: Compute = Field(
+        "float",
+        description="products of frozen linear layers: with the dequantised weight, or of integers "
+        "(int8: inputs in 8 bits, each token on its own scale)",
     )
     tensors: Literal["weights", "all"] = Field(
         "weights",
@@ -108,6 +114,7 @@ class QuantizationConfig(Config):
             "init": "rtn",
             "bias_correction": False,
             "tensors": "weights",
+            "compute": "float",
         }
         wrong = [
             f"{name}={getattr(self, name)}" for name, v in asked.items() if getattr(self, name) != v
@@ -116,6 +123,15 @@ class QuantizationConfig(Config):
             raise ValueError(
                 f"bits=null and embedding_bits=null leave nothing to quantise, but "
                 f"{', '.join(wrong)} asks for it; set noise=none and leave the others"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_compute(self) -> "QuantizationConfig":
+        if self.compute == "int8" and self.granularity == "group":
+            raise ValueError(
+                "compute=int8 sums whole rows of integers, which need one scale a channel; "
+                "choose granularity=per_output_channel, or compute=float"
             )
         return self
 

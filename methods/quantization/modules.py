@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from harness.errors import UserError, did_you_mean
-from methods.quantization.config import QuantizationConfig
+from methods.quantization.config import Compute, QuantizationConfig
 from methods.quantization.convolution import QuantizedConv2d
 from methods.quantization.grid import (
     Grid,
@@ -20,6 +20,7 @@ from methods.quantization.grid import (
     fit_grid,
     quantize,
 )
+from methods.quantization.int8 import int8_linear
 from methods.quantization.packing import pack, unpack
 from methods.quantization.storage import LowBitWeight, bias_values, compute_dtype
 
@@ -77,6 +78,21 @@ class QuantizedWeight(LowBitWeight):
         codes = self.unpacked().view(self.groups)
         return dequantize(codes, self.grid, self.spec, dtype).view(self.shape)
 
+    def integers(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return int8 codes C [R, C], scale s [R] and offset o [R] fp32, with W = s C + o.
+
+        Raises:
+            ValueError: an output channel has several scales.
+        """
+        if self.spec.granularity == "group":
+            raise ValueError(f"'{self.source_name}' has several scales in an output channel.")
+        centre = (self.spec.levels + 1) // 2
+        codes = (self.unpacked() - centre).view(torch.int8)  # uint8 wraps to the signed value
+        scale = self.scale.expand(self.shape[0])
+        if self.spec.range == "float_min":
+            return codes, scale, scale * centre + self.zero_point
+        return codes, scale, scale * (centre - self.zero_point.float())
+
     def dequantize_rows(self, rows: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """Return some rows of the weight.
 
@@ -126,37 +142,46 @@ class _QuantizedLinear(torch.autograd.Function):
     """x W^T + b whose backward dequantises W again, so that W is never saved."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, bias: Tensor | None, weight: LowBitWeight) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, bias: Tensor | None, weight: LowBitWeight, compute: Compute
+    ) -> Tensor:
         ctx.weight = weight  # the module, not a tensor: autograd saves nothing
+        if compute == "int8":
+            assert isinstance(weight, QuantizedWeight)
+            return int8_linear(x, *weight.integers(), bias)
         return F.linear(x, weight.dequantize(x.dtype), bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (grad,) = grads
-        needs_input, needs_bias, _ = ctx.needs_input_grad
+        needs_input, needs_bias, *_ = ctx.needs_input_grad
         grad_input = grad @ ctx.weight.dequantize(grad.dtype) if needs_input else None
         grad_bias = grad.reshape(-1, grad.shape[-1]).sum(0) if needs_bias else None
-        return grad_input, grad_bias, None
+        return grad_input, grad_bias, None, None
 
 
-def quantized_linear(x: Tensor, weight: LowBitWeight, bias: Tensor | None = None) -> Tensor:
+def quantized_linear(
+    x: Tensor, weight: LowBitWeight, bias: Tensor | None = None, compute: Compute = "float"
+) -> Tensor:
     """Apply a linear layer with a low-bit weight.
 
     The weight is dequantised in the compute dtype (autocast's, or that of ``x``), used and freed;
-    the backward pass dequantises it again. No gradient is made for the weight.
+    the backward pass dequantises it again, also where the forward pass is one of integers. No
+    gradient is made for the weight.
 
     Args:
         x: [..., C] floating point.
-        weight: [R, C] low-bit weight.
+        weight: [R, C] low-bit weight; a ``QuantizedWeight`` for ``int8``.
         bias: [R], or None.
+        compute: see ``QuantizationConfig.compute``.
 
     Returns:
         [..., R] in the compute dtype.
     """
     dtype = compute_dtype(x)
     bias = None if bias is None else bias.to(dtype)
-    result: Tensor = _QuantizedLinear.apply(x.to(dtype), bias, weight)
+    result: Tensor = _QuantizedLinear.apply(x.to(dtype), bias, weight, compute)
     return result
 
 
@@ -168,6 +193,7 @@ class QuantizedLinear(nn.Module):
         weight: its weight in low-bit storage.
         bias: its bias in low-bit storage, in place of the parameter.
         bias_correction: whether to hold a correction of the bias (zero until calibrated).
+        compute: see ``QuantizationConfig.compute``.
 
     Attributes:
         correction: [R] fp32 buffer added to the bias, or None.
@@ -183,11 +209,13 @@ class QuantizedLinear(nn.Module):
         bias: LowBitWeight | None = None,
         *,
         bias_correction: bool = False,
+        compute: Compute = "float",
     ) -> None:
         super().__init__()
         self.in_features = linear.in_features
         self.out_features = linear.out_features
         self.weight = weight
+        self.compute: Compute = compute
         self.bias = linear.bias if bias is None else bias
         if isinstance(self.bias, nn.Parameter):
             self.bias.requires_grad_(False)
@@ -199,7 +227,7 @@ class QuantizedLinear(nn.Module):
         bias = bias_values(self.bias)
         if self.correction is not None:
             bias = self.correction if bias is None else bias + self.correction
-        return quantized_linear(x, self.weight, bias)
+        return quantized_linear(x, self.weight, bias, self.compute)
 
     def memory_categories(self) -> dict[str, str]:
         """Return the memory category of this module's own buffer."""
@@ -290,8 +318,13 @@ def quantize_modules(
         elif isinstance(layer, nn.Conv2d):
             replaced[name] = QuantizedConv2d(layer, weight, _low_bias(layer, name, config))
         else:
-            bias, correct = _low_bias(layer, name, config), config.bias_correction
-            replaced[name] = QuantizedLinear(layer, weight, bias, bias_correction=correct)
+            replaced[name] = QuantizedLinear(
+                layer,
+                weight,
+                _low_bias(layer, name, config),
+                bias_correction=config.bias_correction,
+                compute=config.compute,
+            )
         for alias in [path for path, module in paths.items() if module is layer]:
             root.set_submodule(alias, replaced[name])
     return replaced
