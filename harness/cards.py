@@ -58,6 +58,7 @@ class MethodCard(Card):
         backbone_gradients: whether the backward pass enters the backbone; a side method that
             requires ``late_block`` crosses that block alone and says no.
         train: defaults of ``train.*`` that belong to the method, such as its learning rate.
+        rates: lowest and highest learning rate that ``compare --tune`` looks at.
         settings: by preset, ``section.field`` of other sections that belong to it, for instance
             ``{"qlora": {"backbone.quantize": "nf4"}}``.
         full_precision: whether it needs the weights of the blocks as they were trained, so that a
@@ -77,6 +78,7 @@ class MethodCard(Card):
     requires: frozenset[Requirement] = frozenset()
     backbone_gradients: bool
     train: Mapping[str, Any] = Field(default_factory=dict)
+    rates: tuple[float, float] = (1e-4, 1e-2)
     settings: Mapping[str, Mapping[str, Any]] = Field(default_factory=dict)
     full_precision: bool = False
     modalities: tuple[Modality, ...] = ()

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from harness.backbones.base import StreamSpec, StreamState, Tap
@@ -189,11 +190,13 @@ class FeatureStore:
         scope = "units" if _by_unit(spec) else split
         if (spec.name, scope) not in self._entries:
             path = self.folder / self._name(spec, scope)
-            if not (path / "layout.json").is_file():
-                start = time.perf_counter()
-                self._fill(spec, split, path)
-                self.seconds += time.perf_counter() - start
-            self._entries[spec.name, scope] = _open(path)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / f".{path.name}.lock"):  # other runs want it filled, too
+                if not (path / "layout.json").is_file():
+                    start = time.perf_counter()
+                    self._fill(spec, split, path)
+                    self.seconds += time.perf_counter() - start
+                self._entries[spec.name, scope] = _open(path)
         return self._entries[spec.name, scope]
 
     def _name(self, spec: StreamSpec, scope: str) -> str:
@@ -210,7 +213,6 @@ class FeatureStore:
     def _fill(self, spec: StreamSpec, split: str, path: Path) -> None:
         """Compute one entry into a temporary folder, then give it its name."""
         count = self._count(spec, split)
-        self.folder.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(dir=self.folder, prefix=".filling-"))
         tensors: dict[str, Tensor] = {}
         layout: dict[str, Any] = {}

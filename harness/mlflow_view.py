@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from harness.flat import flatten
 from harness.record import Record, load_record
 from harness.tracking import SERVERS
 
 EXPERIMENT = "metl"
+GROUP_TAG = "group_sha256"
 LOCK_SECONDS = 60
 PARAMS_PER_CALL = 100
 VALUE_LENGTH = 5000
@@ -38,16 +40,23 @@ class MlflowView:
     def __init__(self, uri: str, output: Path) -> None:
         self.is_database = uri.partition("://")[0] not in SERVERS
         self.lock_path = output / ".mlflow.lock"
+        self.parents: dict[tuple[str, ...], str] = {}
         if uri.startswith("sqlite:///"):
             Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         with self._alone():  # two processes that make the schema at once break it
             self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             self.experiment_id = self._experiment((output / "mlartifacts").as_uri())
 
-    def log(self, record_path: Path, files: Sequence[Path]) -> str:
+    def log(self, record_path: Path, files: Sequence[Path], parents: Sequence[str] = ()) -> str:
         """Log a record, unless the very same one is there, and return MLflow's run id.
 
         An unfinished run, or one of another record with this run key, is replaced.
+
+        Args:
+            record_path: the record's file.
+            files: further files of the run.
+            parents: names of the runs that it belongs below, the outermost first; they are made
+                where they are not there.
         """
         record = load_record(record_path)
         digest = hashlib.sha256(record_path.read_bytes()).hexdigest()
@@ -56,9 +65,43 @@ class MlflowView:
                 [self.experiment_id], f"tags.run_key = '{record.run_key}'"
             ):
                 if run.data.tags.get("record_sha256") == digest:
+                    self._place(run.info.run_id, parents)
                     return run.info.run_id
                 self.client.delete_run(run.info.run_id)
-            return self._write(record, digest, [record_path, *files])
+            run_id = self._write(record, digest, [record_path, *files])
+            self._place(run_id, parents)
+            return run_id
+
+    def log_report(self, group: str, files: Sequence[Path]) -> None:
+        """Log files with the run that stands for a group, over those of the same names."""
+        with self._alone():
+            run_id = self._parent((group,))
+            for path in files:
+                self.client.log_artifact(run_id, str(path))
+
+    def _place(self, run_id: str, parents: Sequence[str]) -> None:
+        """Put a run below its parents, as MLflow's own nested runs are."""
+        if parents:
+            self.client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, self._parent(tuple(parents)))
+
+    def _parent(self, path: tuple[str, ...]) -> str:
+        """Return the run that stands for a group, below those of the groups around it."""
+        if path not in self.parents:
+            digest = hashlib.sha256(json.dumps(path).encode()).hexdigest()
+            found = self.client.search_runs(
+                [self.experiment_id], f"tags.{GROUP_TAG} = '{digest}'", max_results=1
+            )
+            run = found[0] if found else self._make_parent(path, digest)
+            self.parents[path] = run.info.run_id
+        return self.parents[path]
+
+    def _make_parent(self, path: tuple[str, ...], digest: str) -> Run:
+        above = {MLFLOW_PARENT_RUN_ID: self._parent(path[:-1])} if len(path) > 1 else {}
+        run = self.client.create_run(
+            self.experiment_id, tags={GROUP_TAG: digest, **above}, run_name=path[-1]
+        )
+        self.client.set_terminated(run.info.run_id)
+        return run
 
     def _write(self, record: Record, digest: str, files: Sequence[Path]) -> str:
         start_ms = int(1000 * datetime.fromisoformat(record.provenance.started_at).timestamp())

@@ -1,12 +1,16 @@
 """A matrix of runs, methods x tasks x seeds, resolved as a whole before anything runs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.cards import ALL, METHODS, TASKS, task_groups
 from harness.config import RunConfig, RunRequest, resolve
 from harness.errors import ConfigError, UserError, did_you_mean
+from harness.typed_values import Scalar, read_yaml, typed
 
 
 @dataclass(frozen=True)
@@ -23,35 +27,72 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class _Named:
+class Entry:
+    """A method or task of a matrix.
+
+    Attributes:
+        name: with ``@preset`` or ``@recipe``.
+        of_group: whether only a group named it.
+        overrides: ``section.field=value`` that it alone has.
+    """
+
     name: str
-    of_group: bool
+    of_group: bool = False
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name, with what sets it apart."""
+        return f"{self.name} ({', '.join(self.overrides)})" if self.overrides else self.name
 
 
-def make_plan(methods: str, tasks: str, seeds: Sequence[int], request: RunRequest) -> Plan:
+class _MatrixRow(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    settings: dict[str, Scalar] = Field(default_factory=dict)
+
+
+class _Matrix(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: list[_MatrixRow] = Field(min_length=1)
+
+
+def make_plan(
+    methods: Sequence[Entry],
+    tasks: str,
+    seeds: Sequence[int],
+    request: RunRequest,
+    hold: Callable[[RunRequest], RunRequest] = lambda request: request,
+) -> Plan:
     """Resolve every run of a matrix.
 
     Args:
-        methods: names with commas between them; ``all`` is every method.
-        tasks: names or groups, likewise; a recipe may stand behind either.
+        methods: see :func:`named_methods` and :func:`read_matrix`.
+        tasks: names or groups with commas between them; a recipe may stand behind either.
         seeds: of every pair.
         request: what all runs share; its method, task and seed are not read.
+        hold: returns a pair's request as a budget allows it, or raises UserError.
 
     Raises:
         ConfigError: a pair that was named cannot be run, or nothing can; with every problem.
     """
-    pairs = list(product(_tasks(tasks), _methods(methods)))
+    pairs = list(product(_tasks(tasks), methods))
     configs: list[RunConfig] = []
     left_out: dict[str, str] = {}
     problems: dict[str, None] = {}
     for task, method in pairs:
-        own = replace(request, method=method.name, task=task.name)
+        settings = (*request.overrides, *method.overrides)
+        own = replace(request, method=method.name, task=task.name, overrides=settings)
         try:
-            found = [resolve(replace(_with_folder(own), seed=seed)) for seed in seeds]
+            resolve(_with_folder(own))  # every problem at once, before a budget is looked at
+            held = hold(_with_folder(own))
+            found = [resolve(replace(held, seed=seed)) for seed in seeds]
         except UserError as error:
             reasons = error.problems if isinstance(error, ConfigError) else (str(error),)
             if task.of_group or method.of_group:
-                left_out[f"{method.name} on {task.name}"] = " ".join(reasons)
+                left_out[f"{method.label} on {task.name}"] = " ".join(reasons)
             else:
                 problems |= dict.fromkeys(reasons)
             continue
@@ -63,28 +104,52 @@ def make_plan(methods: str, tasks: str, seeds: Sequence[int], request: RunReques
     return Plan(tuple(configs), left_out)
 
 
-def _methods(text: str) -> list[_Named]:
-    found: list[_Named] = []
+def named_methods(text: str) -> list[Entry]:
+    """Return methods of names with commas between them; ``all`` is every method."""
+    found: list[Entry] = []
     for name in _words("methods", text):
         if name == ALL:
-            found += [_Named(method, True) for method in METHODS.names()]
+            found += [Entry(method, True) for method in METHODS.names()]
         else:
-            found.append(_Named(name, False))
+            found.append(Entry(name))
     return _distinct(found)
 
 
-def _tasks(text: str) -> list[_Named]:
+def read_matrix(path: Path) -> list[Entry]:
+    """Return the methods of a file: ``rows``, each with a ``method`` and its ``settings``.
+
+    Raises:
+        ConfigError: with every problem of the file.
+        UserError: it cannot be read, or is no YAML.
+    """
+    try:
+        matrix = _Matrix.model_validate(read_yaml(path))
+    except ValidationError as error:
+        raise ConfigError(
+            [
+                f"--matrix {path}: {'.'.join(map(str, item['loc']))}: {item['msg']}. Write rows, "
+                "such as 'rows: [{method: lst, settings: {train.lr: 0.001}}]'."
+                for item in error.errors()
+            ]
+        ) from None
+    return [
+        Entry(row.method, overrides=tuple(f"{f}={typed(v)}" for f, v in row.settings.items()))
+        for row in matrix.rows
+    ]
+
+
+def _tasks(text: str) -> list[Entry]:
     groups = task_groups()
-    found: list[_Named] = []
+    found: list[Entry] = []
     for word in _words("tasks", text):
         name, at, recipe = word.partition("@")
         if name in groups:
-            found += [_Named(f"{task}{at}{recipe}", True) for task in groups[name]]
+            found += [Entry(f"{task}{at}{recipe}", True) for task in groups[name]]
             continue
         if name not in TASKS:
             hint = did_you_mean(name, [*TASKS.names(), *groups])
             raise UserError(f"'{name}' is neither a task nor a group of tasks.{hint}")
-        found.append(_Named(word, False))
+        found.append(Entry(word))
     return _distinct(found)
 
 
@@ -95,10 +160,10 @@ def _words(option: str, text: str) -> Iterator[str]:
     yield from words
 
 
-def _distinct(named: Sequence[_Named]) -> list[_Named]:
+def _distinct(named: Sequence[Entry]) -> list[Entry]:
     """Return the first of every name; what was named in so many words is of no group."""
     explicit = {one.name for one in named if not one.of_group}
-    return [_Named(name, name not in explicit) for name in dict.fromkeys(one.name for one in named)]
+    return [Entry(name, name not in explicit) for name in dict.fromkeys(one.name for one in named)]
 
 
 def _with_folder(request: RunRequest) -> RunRequest:

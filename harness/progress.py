@@ -17,6 +17,9 @@ REFRESH_SECONDS = 0.5
 class Progress(Protocol):
     """What a run tells about itself."""
 
+    def begin(self, run_key: str) -> None:
+        """The run has its key."""
+
     def start(
         self, epochs: int, steps_per_epoch: int, batch_size: int, primary: str, done_epochs: int
     ) -> None:
@@ -61,6 +64,9 @@ def make_progress(verbosity: int = 0) -> Progress:
 class SilentProgress:
     """Shows nothing."""
 
+    def begin(self, run_key: str) -> None:
+        """See :class:`Progress`."""
+
     def start(
         self, epochs: int, steps_per_epoch: int, batch_size: int, primary: str, done_epochs: int
     ) -> None:
@@ -95,6 +101,9 @@ class LineProgress:
         self.primary = ""
         self.done_steps = self.trained_steps = 0
         self.began = time.monotonic()
+
+    def begin(self, run_key: str) -> None:
+        """See :class:`Progress`."""
 
     def start(
         self, epochs: int, steps_per_epoch: int, batch_size: int, primary: str, done_epochs: int

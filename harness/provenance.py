@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from harness.processor import cpu_name
+
 PACKAGES = ("metl-harness", "torch", "transformers", "timm", "numpy", "safetensors", "tokenizers")
 
 
@@ -23,14 +25,7 @@ def packages() -> dict[str, str]:
 
 def device_name(device: torch.device) -> str:
     """Return the name of the processor behind ``device``."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
 
 
 def commit() -> tuple[str | None, bool | None]:

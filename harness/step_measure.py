@@ -18,7 +18,7 @@ from harness.memory.step import StepProgram, train_step
 from harness.paper_step import StepRequest, checked_step, paper_program
 from harness.provenance import commit, device_name, packages
 from harness.record import write_atomic
-from harness.run import first_line
+from harness.runner import first_line
 from reports.measured_steps import SCHEMA, load_steps
 
 TIMED_STEPS = 5

@@ -14,9 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
-from typing import IO
+from typing import IO, Any
 
 from harness.errors import UserError, did_you_mean
+from harness.groups import load_groups, report_files
 from harness.record import Record, RecordStore
 
 OFF = "off"
@@ -65,7 +66,7 @@ def run_files(record: Record, output: Path) -> list[Path]:
 def sync(
     uri: str | None, output: Path, timeout_seconds: float = 120.0
 ) -> Iterator[tuple[Path, str | None]]:
-    """Log every record of an output folder that MLflow lacks.
+    """Log every record of an output folder that MLflow lacks, and the reports of its groups.
 
     Args:
         uri: as for :meth:`TrackingWorker.start`.
@@ -73,14 +74,19 @@ def sync(
         timeout_seconds: how long to wait for each record.
 
     Yields:
-        The record's file, and a warning or None.
+        The record's file or the report's folder, and a warning or None.
     """
     store = RecordStore(output)
+    groups = list(load_groups(output))
+    parents = {key: (group.name, cell) for group in groups for key, cell in group.cells.items()}
     worker = TrackingWorker.start(uri, output)
     try:
         for record in store:
-            path = store.path(record.run_key)
-            yield path, worker.log(path, run_files(record, output), timeout_seconds)
+            path, above = store.path(record.run_key), parents.get(record.run_key, ())
+            yield path, worker.log(path, run_files(record, output), timeout_seconds, above)
+        for group in groups:
+            files = report_files(group, output)
+            yield output / group.report, worker.log_report(group.name, files, timeout_seconds)
     finally:
         worker.close()
 
@@ -127,7 +133,7 @@ class TrackingWorker:
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
-                env=WORKER_ENVIRONMENT | os.environ | {"PYTHONPATH": path} | _no_telemetry(),
+                env=WORKER_ENVIRONMENT | os.environ | {"PYTHONPATH": path} | no_telemetry(),
                 start_new_session=True,  # Ctrl-C in the terminal must not reach it
             )
         worker = cls(process, place, log_path)
@@ -135,7 +141,11 @@ class TrackingWorker:
         return worker
 
     def log(
-        self, record_path: Path, files: Sequence[Path], timeout_seconds: float = FINISH_SECONDS
+        self,
+        record_path: Path,
+        files: Sequence[Path],
+        timeout_seconds: float = FINISH_SECONDS,
+        parents: Sequence[str] = (),
     ) -> str | None:
         """Log one record and wait for the worker's answer.
 
@@ -143,13 +153,38 @@ class TrackingWorker:
             record_path: the record's file.
             files: further files of the run, logged as artifacts.
             timeout_seconds: how long to wait at most.
+            parents: names of the runs that it belongs below, the outermost first.
 
         Returns:
             None when it is logged or tracking is off, else a warning for the user.
         """
+        job = {
+            "record": str(record_path.resolve()),
+            "files": [str(f.resolve()) for f in files],
+            "parents": list(parents),
+        }
+        return self._ask(job, timeout_seconds)
+
+    def log_report(
+        self, group: str, files: Sequence[Path], timeout_seconds: float = FINISH_SECONDS
+    ) -> str | None:
+        """Log the files of a group's report with the run that stands for the group.
+
+        Args:
+            group: its name.
+            files: tables and figures.
+            timeout_seconds: how long to wait at most.
+
+        Returns:
+            As :meth:`log` does.
+        """
+        job = {"group": group, "files": [str(f.resolve()) for f in files]}
+        return self._ask(job, timeout_seconds)
+
+    def _ask(self, job: Mapping[str, object], timeout_seconds: float) -> str | None:
+        """Send a job and return None when it is done, else a warning for the user."""
         if self._process is None:
             return None
-        job = {"record": str(record_path.resolve()), "files": [str(f.resolve()) for f in files]}
         problem = f"gave no answer in {timeout_seconds:g} s"
         if self._send(job):
             try:
@@ -204,7 +239,8 @@ def without_password(uri: str) -> str:
     return re.sub(r"\?.*", "", re.sub(r"://[^/]*@", "://", uri))
 
 
-def _no_telemetry() -> dict[str, str]:
+def no_telemetry() -> dict[str, str]:
+    """Return the environment in which MLflow reports nothing about its use."""
     return {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 
 
@@ -218,8 +254,7 @@ def main() -> None:
         return
     jobs = Jobs(**json.loads(settings))
     for line in sys.stdin:
-        job = json.loads(line)
-        error = jobs.error or jobs.do(Path(job["record"]), [Path(f) for f in job["files"]])
+        error = jobs.error or jobs.do(json.loads(line))
         try:
             answers.write(json.dumps({"error": error}) + "\n")
             answers.flush()
@@ -240,10 +275,14 @@ class Jobs:
         except Exception as error:
             self.error = self._explain(error)
 
-    def do(self, record_path: Path, files: Sequence[Path]) -> str | None:
-        """Log one record; return what went wrong, or None."""
+    def do(self, job: Mapping[str, Any]) -> str | None:
+        """Log a record, or a group's report; return what went wrong, or None."""
+        files = [Path(name) for name in job["files"]]
         try:
-            self.view.log(record_path, files)
+            if "group" in job:
+                self.view.log_report(job["group"], files)
+            else:
+                self.view.log(Path(job["record"]), files, job["parents"])
         except Exception as error:
             return self._explain(error)
         return None

@@ -7,6 +7,10 @@ from typing import Any
 
 import yaml
 
+from harness.errors import UserError
+
+Scalar = None | bool | int | float | str
+
 
 class _Loader(yaml.SafeLoader):
     """Reads YAML safely, and only ``true`` and ``false`` as such: ``off`` is a word here."""
@@ -48,15 +52,26 @@ def read_overrides(overrides: Sequence[str], problems: list[str]) -> Iterator[tu
             problems.append(f"'--set {text}': the value '{raw}' is not valid YAML.")
 
 
+def read_yaml(path: Path) -> Any:
+    """Read a file of YAML, safely, with ``off`` as a word.
+
+    Raises:
+        UserError: it cannot be read, or is no YAML.
+    """
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}.") from None
+
+
 def read_file(path: Path, problems: list[str]) -> list[tuple[str, Any]]:
     """Read ``{section: {field: value}}`` and return ``section.field`` pairs."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        problems.append(f"Cannot read --config {path}: {error.strerror}.")
-        return []
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problems.append(f"--config {path} is not valid YAML: {error}.")
+        content = read_yaml(path)
+    except UserError as error:
+        problems.append(f"--config: {error}")
         return []
     if not isinstance(content, Mapping) or not all(
         isinstance(fields, Mapping) for fields in content.values()
@@ -70,3 +85,10 @@ def read_file(path: Path, problems: list[str]) -> list[tuple[str, Any]]:
         for section, fields in content.items()
         for field, value in fields.items()
     ]
+
+
+def typed(value: Scalar) -> str:
+    """Return a value as it would be typed behind ``--set``."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)

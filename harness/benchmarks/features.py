@@ -10,7 +10,8 @@ from typing import Any
 from harness.clock import seconds
 from harness.config import RunRequest, resolve
 from harness.errors import RunError
-from harness.run import RunOptions, run
+from harness.run_options import RunOptions
+from harness.runner import run
 
 AXES = {
     "method.experts": (2, 4, 8),

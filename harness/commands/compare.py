@@ -1,8 +1,11 @@
-"""``compare``: several methods on several tasks, for one or several seeds."""
+"""``compare`` and ``plan``: several methods on several tasks, for one or several seeds."""
 
+import json
 import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,28 +26,42 @@ from harness.commands.run import chosen_seeds, exit_code
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.plan import Plan
+    from harness.config import RunRequest
+    from harness.matrix import Made
+    from harness.plan import Entry
     from harness.record import Record
-    from harness.run import RunOptions
 
 EXAMPLES = examples(
     "harness compare --methods linear_probe,lst,unipt,mp_ismoe --tasks vqa --recipe quick",
-    "harness compare --methods all --tasks glue --data-dir glue --seeds 3",
+    "harness compare --methods all --tasks glue --data-dir glue --seeds 3 --workers 2",
 )
+PLAN_EXAMPLES = examples(
+    "harness plan --methods all --tasks vl --recipe quick",
+    "harness plan --methods lst,mp_ismoe --tasks vqa --seeds 3 --no-predict",
+)
+
+Methods = Annotated[str | None, typer.Option(help="Methods with commas between them, or 'all'.")]
+Matrix = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="YAML file of methods with settings of their own."),
+]
+Tasks = Annotated[
+    str, typer.Option(help="Tasks with commas between them, or groups: glue, vl, all ...")
+]
+DataDirs = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder with the dataset, or a folder for each task's; or hub:OWNER/NAME@REVISION."
+    ),
+]
 
 
 def compare(
-    methods: Annotated[str, typer.Option(help="Methods with commas between them, or 'all'.")],
-    tasks: Annotated[
-        str, typer.Option(help="Tasks with commas between them, or groups: glue, vl, all ...")
-    ],
+    tasks: Tasks,
+    methods: Methods = None,
+    matrix: Matrix = None,
     dataset: options.Dataset = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder with the dataset, or a folder for each task's; or hub:OWNER/NAME@REVISION."
-        ),
-    ] = None,
+    data_dir: DataDirs = None,
     recipe: options.Recipe = None,
     backbone: options.Backbone = None,
     weights: options.Weights = None,
@@ -56,6 +73,17 @@ def compare(
     amp: options.Amp = None,
     grad_checkpoint: options.GradCheckpoint = None,
     limit: options.Limit = None,
+    budget: options.Budget = None,
+    fill_budget: options.FillBudget = None,
+    tune: Annotated[
+        int | None,
+        typer.Option(min=2, help="Validation-only trials of each method's learning rate first."),
+    ] = None,
+    workers: options.Workers = 1,
+    rerun: options.RerunPolicy = "failed",
+    allow_unfair: Annotated[
+        bool, typer.Option("--allow-unfair", help="Rank runs that differ in more than the method.")
+    ] = False,
     output: Output = Path("runs"),
     tracking_uri: options.TrackingUri = None,
     as_json: Json = False,
@@ -65,11 +93,94 @@ def compare(
     """Run several methods on several tasks, and compare them.
 
     What was run before is not run again: repeat an interrupted command to go on. Pairs that only a
-    group names and that cannot be run are told and left out.
+    group names and that cannot be run are told and left out. Every run has a process; one that
+    fails, diverges or runs out of memory is an outcome, and the others go on.
     """
     from harness.cards import task_groups
     from harness.config import RunRequest
+    from harness.matrix import run_matrix
+    from harness.matrix_view import MatrixView
     from harness.plan import make_plan
+    from harness.run_options import RunOptions, check_rerun
+    from harness.tune import Tuner
+    from reports.comparison import compare as compared
+    from reports.tables import comparison_table
+
+    verbosity = -1 if quiet else verbose
+    set_up_logging(verbose, quiet)
+    run_options = RunOptions(output, tracking_uri, verbosity, check_rerun(rerun))
+    request = RunRequest(
+        method="",
+        task="",
+        dataset=dataset,
+        data_dir=data_dir,
+        recipe=recipe,
+        backbone=backbone,
+        weights=weights,
+        overrides=tuple(overrides or ()),
+        config_file=config,
+        device=device,
+        amp=amp,
+        grad_checkpoint=grad_checkpoint,
+        limit=limit,
+    )
+    tuner = Tuner(tune, workers, run_options) if tune else None
+    hold = _budget(budget, fill_budget)
+    if tuner is not None:
+        hold = _both(hold, tuner)
+    plan = make_plan(_entries(methods, matrix), tasks, chosen_seeds(seed, seeds), request, hold)
+    for pair, reason in plan.left_out.items():
+        print(f"Left out: {pair}: {reason}", file=sys.stderr)
+    report = partial(
+        _report,
+        output=output,
+        allow_unfair=allow_unfair,
+        tuned=[tuned.data() for tuned in tuner.found] if tuner else [],
+    )
+    made = run_matrix(plan.configs, workers, run_options, MatrixView(verbosity), report)
+    records = [one.record for one in made if one.record is not None]
+    if as_json:
+        found = compared(records, output=output, allow_unfair=allow_unfair)
+        print_json(comparison_data(found))
+    else:
+        table = comparison_table(records, task_groups(), output=output, allow_unfair=allow_unfair)
+        stdout_console().print(table)
+    return max(exit_code(records), _not_begun(made))
+
+
+def plan(
+    tasks: Tasks,
+    methods: Methods = None,
+    matrix: Matrix = None,
+    dataset: options.Dataset = None,
+    data_dir: DataDirs = None,
+    recipe: options.Recipe = None,
+    backbone: options.Backbone = None,
+    weights: options.Weights = None,
+    overrides: options.Overrides = None,
+    config: options.ConfigFile = None,
+    seed: options.Seed = None,
+    seeds: options.Seeds = None,
+    device: options.Device = "auto",
+    amp: options.Amp = None,
+    grad_checkpoint: options.GradCheckpoint = None,
+    limit: options.Limit = None,
+    predict: Annotated[
+        bool,
+        typer.Option(help="Predict the peak memory of what is missing: seconds for each pair."),
+    ] = True,
+    output: Output = Path("runs"),
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Show what a comparison would run: what is done, what is missing, what it will need.
+
+    Time is that of earlier runs of the same method, task and recipe in the output folder.
+    """
+    from harness.config import RunRequest
+    from harness.plan import make_plan
+    from harness.planned import plan_rows, plan_table
 
     set_up_logging(verbose, quiet)
     request = RunRequest(
@@ -87,37 +198,69 @@ def compare(
         grad_checkpoint=grad_checkpoint,
         limit=limit,
     )
-    plan = make_plan(methods, tasks, chosen_seeds(seed, seeds), request)
-    for pair, reason in plan.left_out.items():
-        print(f"Left out: {pair}: {reason}", file=sys.stderr)
-
-    from harness.run import RunOptions
-    from reports.comparison import compare as compared
-    from reports.tables import comparison_table
-
-    records, code = _run_all(plan, RunOptions(output, tracking_uri, -1 if quiet else verbose))
+    planned = make_plan(_entries(methods, matrix), tasks, chosen_seeds(seed, seeds), request)
+    rows = plan_rows(planned, output, predict=predict)
     if as_json:
-        print_json(comparison_data(compared(records)))
+        print_json({"rows": rows, "left_out": dict(planned.left_out)})
     else:
-        stdout_console().print(comparison_table(records, task_groups()))
-    return exit_code(records) or code
+        stdout_console().print(plan_table(rows, planned.left_out))
 
 
-def _run_all(plan: "Plan", run_options: "RunOptions") -> tuple[list["Record"], int]:
-    """Run one after the other; return the records, and the exit code of what could not begin."""
-    from harness.run import run
+def _entries(methods: str | None, matrix: Path | None) -> "list[Entry]":
+    """Return the methods that were named, or those of the file."""
+    from harness.plan import named_methods, read_matrix
 
-    records: list[Record] = []
-    code = 0
-    for number, resolved in enumerate(plan.configs, 1):
-        name = f"{resolved.method.label} on {resolved.task.name}, seed {resolved.seed}"
-        if run_options.verbosity >= 0:
-            print(f"Run {number} of {len(plan.configs)}: {name}", file=sys.stderr)
-        try:
-            records.append(run(resolved, run_options))
-        except UserError as error:  # such as data that are missing: the other runs go on
-            code = fail(f"{name}: {error}", error.exit_code)
-            continue
-        if records[-1].status == "cancelled":
-            break
-    return records, code
+    if (methods is None) == (matrix is None):
+        raise UserError("Give --methods, or --matrix with a file of them, and not both.")
+    return read_matrix(matrix) if matrix is not None else named_methods(str(methods))
+
+
+def _budget(budget: str | None, fill: str | None) -> "Callable[[RunRequest], RunRequest]":
+    """Return what holds a pair to the budget; a pair without the field to fill just has to fit."""
+    from harness.commands.run import within_budget
+    from harness.config import resolve
+
+    def hold(request: "RunRequest") -> "RunRequest":
+        if budget is None and fill is None:
+            return request
+        fields = type(resolve(request).method.config).model_fields
+        return within_budget(request, budget, fill if fill in fields else None)
+
+    return hold
+
+
+def _report(
+    records: "Sequence[Record]",
+    folder: Path,
+    *,
+    output: Path,
+    allow_unfair: bool,
+    tuned: Sequence[dict[str, Any]],
+) -> list[Path]:
+    """Write the reports of a comparison, and what its tuning found; return the files."""
+    from harness.record import write_atomic
+    from reports.formats import content
+
+    files = []
+    for form in ("html", "md", "tex", "csv"):
+        made = content(form, records, output=output, allow_unfair=allow_unfair)
+        files.append(write_atomic(folder / f"report.{form}", made))
+    if tuned:
+        text = json.dumps(tuned, indent=1)
+        files.append(write_atomic(folder / "tuning.json", text.encode()))
+    print(f"Report: {folder / 'report.html'}", file=sys.stderr)
+    return files
+
+
+def _both(
+    first: "Callable[[RunRequest], RunRequest]", second: "Callable[[RunRequest], RunRequest]"
+) -> "Callable[[RunRequest], RunRequest]":
+    return lambda request: second(first(request))
+
+
+def _not_begun(made: "list[Made]") -> int:
+    """Say on stderr which runs could not begin; return the exit code that belongs to them."""
+    codes: list[Any] = [
+        fail(f"{one.name}: {one.error}", one.exit_code) for one in made if one.record is None
+    ]
+    return max(codes, default=0)

@@ -39,3 +39,12 @@ FillBudget = Annotated[
     str | None,
     typer.Option(metavar="FIELD", help="Whole number of the method that may fill it: experts."),
 ]
+Workers = Annotated[int, typer.Option(min=1, help="Runs at a time, each in its own process.")]
+RerunPolicy = Annotated[
+    str,
+    typer.Option(
+        "--rerun",
+        metavar="POLICY",
+        help="Which ended runs to make again: never, failed (ended badly) or always.",
+    ),
+]

@@ -26,7 +26,7 @@ from harness.errors import UserError
 if TYPE_CHECKING:
     from harness.config import RunConfig, RunRequest
     from harness.record import Record
-    from harness.run import RunOptions
+    from harness.run_options import RunOptions
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +86,9 @@ def run(
     )
     all_seeds = chosen_seeds(seed, seeds)
     if budget or fill_budget:
-        request = _within_budget(request, budget, fill_budget)
+        request = within_budget(request, budget, fill_budget)
     configs = [resolve(replace(request, seed=one)) for one in all_seeds]
-    from harness.run import RunOptions
+    from harness.run_options import RunOptions
 
     run_options = RunOptions(output, tracking_uri, -1 if quiet else verbose)
     records = _run_and_show(configs, run_options, as_json)
@@ -98,7 +98,7 @@ def run(
     return exit_code(records)
 
 
-def _within_budget(
+def within_budget(
     request: "RunRequest", budget: str | None, fill_budget: str | None
 ) -> "RunRequest":
     """Return the request as the budget allows it, and say on stderr what it will need."""
@@ -122,7 +122,7 @@ def _run_and_show(
     configs: Sequence["RunConfig"], options: "RunOptions", as_json: bool
 ) -> list["Record"]:
     """Run one after the other; show each table, and the comparison, unless JSON is wanted."""
-    from harness.run import run as run_one
+    from harness.runner import run as run_one
     from reports.tables import comparison_table, run_table
 
     records: list[Record] = []

@@ -21,6 +21,7 @@ CARD = MethodCard(
     backbone_gradients=True,
     full_precision=True,
     train={"lr": 3e-4},
+    rates=(1e-5, 1e-3),
     published={"t5-base": Published(trainable="100 %"), "t5-large": Published()},
     trains="Every weight of the backbone, embeddings, norms and tables of positions included.",
     gradient="It runs through every block, down to the embeddings.",

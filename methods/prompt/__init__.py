@@ -25,6 +25,7 @@ CARD = MethodCard(
     backbone_gradients=True,
     modalities=("text",),
     train={"lr": 0.3},
+    rates=(0.03, 1.0),
     published={
         "t5-base": Published(
             trainable="0.03 %", note="The published memory is at batch 50 with accumulation 2."

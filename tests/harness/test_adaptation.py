@@ -15,7 +15,8 @@ from harness.config import RunRequest, resolve
 from harness.data import Examples
 from harness.errors import UserError
 from harness.model import AdaptedModel, build_task
-from harness.run import RunOptions, run
+from harness.run_options import RunOptions
+from harness.runner import run
 from tasks.base import TaskData
 
 # In fp32, as bf16 rounds a batch of another size otherwise.

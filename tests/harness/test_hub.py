@@ -10,7 +10,8 @@ from harness.config import resolve
 from harness.datasets import check_dataset
 from harness.errors import UserError
 from harness.hub import Pinned, pinned_data
-from harness.run import RunOptions, run
+from harness.run_options import RunOptions
+from harness.runner import run
 from harness.testing.runs import small_request
 
 PLACE = Path("hub:someone/captions@0123abc")

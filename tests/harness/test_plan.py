@@ -8,11 +8,13 @@ import pytest
 from harness.cards import METHODS, TASKS, task_groups
 from harness.config import RunRequest
 from harness.errors import UserError
-from harness.plan import Plan, make_plan
+from harness.plan import Entry, Plan, make_plan, named_methods, read_matrix
 
 
 def plan(methods: str, tasks: str, *seeds: int, **fields: Any) -> Plan:
-    return make_plan(methods, tasks, seeds or (0,), RunRequest(method="", task="", **fields))
+    return make_plan(
+        named_methods(methods), tasks, seeds or (0,), RunRequest(method="", task="", **fields)
+    )
 
 
 def cells(made: Plan) -> list[tuple[str, str, int]]:
@@ -71,3 +73,31 @@ def test_one_folder_may_hold_the_folders_of_several_datasets(tmp_path: Path) -> 
     made = plan("lst", "sst2,stsb,cola", data_dir=tmp_path)
     folders = {c.task.name: c.task.data_dir for c in made.configs}
     assert folders == {"sst2": tmp_path / "SST-2", "stsb": tmp_path / "stsb", "cola": tmp_path}
+
+
+def test_a_file_gives_methods_with_settings_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "matrix.yaml"
+    path.write_text(
+        "rows:\n  - method: lst\n  - method: mp_ismoe@gnp_iq\n"
+        "    settings: {method.bits: null, method.noise: none, method.embedding_bits: 8}\n"
+    )
+    entries = read_matrix(path)
+    made = make_plan(entries, "vqa", (0,), RunRequest(method="", task=""))
+    assert [config.method.label for config in made.configs] == ["lst", "mp_ismoe@gnp_iq"]
+    assert made.configs[1].method.config.model_dump()["bits"] is None
+
+
+@pytest.mark.parametrize(
+    "content", ["rows: []", "rows: [{methods: lst}]", "[1]", "rows: [{method: lst, settings: 3}]"]
+)
+def test_a_file_that_is_no_matrix_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "matrix.yaml"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"--matrix .*Write rows"):
+        read_matrix(path)
+
+
+def test_the_wrong_setting_of_a_row_is_told_as_any_other() -> None:
+    rows = [Entry("lst", overrides=("method.reductoin=4",))]
+    with pytest.raises(UserError, match="Did you mean 'reduction'"):
+        make_plan(rows, "vqa", (0,), RunRequest(method="", task=""))

@@ -14,7 +14,8 @@ from harness.memory.measure import measure
 from harness.memory.step import StepProgram
 from harness.model import build_model, build_task
 from harness.registry import import_attribute
-from harness.run import RunOptions, run
+from harness.run_options import RunOptions
+from harness.runner import run
 from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.methods import ProbedModel, build_method, snapshot, train_steps
 from harness.testing.runs import interrupt_at, small_request

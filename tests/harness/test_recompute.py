@@ -10,7 +10,8 @@ from harness.cards import BACKBONES
 from harness.config import RunRequest, resolve
 from harness.errors import ConfigError
 from harness.recompute import recompute_blocks
-from harness.run import RunOptions, run
+from harness.run_options import RunOptions
+from harness.runner import run
 from harness.testing.methods import ProbedModel, build_method
 from harness.testing.runs import small_request
 from harness.testing.small import random_inputs, small_backbone

@@ -12,7 +12,8 @@ from harness.config import RunConfig, resolve
 from harness.errors import UserError
 from harness.loop import Trainer
 from harness.record import Record, RecordStore
-from harness.run import RunOptions, run
+from harness.run_options import RunOptions
+from harness.runner import run
 from harness.testing.runs import interrupt_at, small_request
 
 PROFILED = "memory.profile=true"
@@ -84,7 +85,7 @@ def test_divergence_is_a_recorded_outcome(tmp_path: Path) -> None:
     assert [r.run_key for r in RecordStore(tmp_path)] == [record.run_key]
 
 
-@pytest.mark.parametrize("writes", ["harness.run.save_tensors", "os.posix_fallocate"])
+@pytest.mark.parametrize("writes", ["harness.runner.save_tensors", "os.posix_fallocate"])
 def test_a_full_disk_is_a_recorded_outcome(
     writes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

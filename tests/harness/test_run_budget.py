@@ -7,8 +7,9 @@ import pytest
 from harness.config import RunRequest, resolve
 from harness.errors import UserError
 from harness.model import build_task
-from harness.run import RunOptions, run
 from harness.run_budget import BudgetRequest, hold, predicted_peak
+from harness.run_options import RunOptions
+from harness.runner import run
 from harness.testing.runs import small_request
 
 

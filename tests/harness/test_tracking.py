@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
+from harness.groups import Group, save_group
 from harness.record import RecordStore, file_artifact
 from harness.testing.records import make_record
 from harness.tracking import TrackingWorker, check_uri, run_files, sync, without_password
@@ -103,6 +104,48 @@ def test_mlflow_is_rebuilt_from_records_alone(tmp_path):
     (output / "mlflow.db").unlink()
     assert [warning for _, warning in sync(None, output)] == [None, None]
     assert _contents(output) == before
+
+
+def test_runs_of_a_group_lie_below_it_and_below_their_cell(tmp_path):
+    store = RecordStore(tmp_path)
+    records = [make_record(seed=seed) for seed in (0, 1)]
+    paths = [store.put(record) for record in records]
+    group = Group(
+        name="study <1>", cells={r.run_key: "bits=8" for r in records}, report="studies/one"
+    )
+    save_group(group, tmp_path)
+    report = tmp_path / "studies" / "one" / "study.md"
+    report.parent.mkdir(parents=True)
+    report.write_text("# found\n")
+
+    worker = TrackingWorker.start(None, tmp_path)
+    for path in paths:
+        assert worker.log(path, [], 60, ("study <1>", "bits=8")) is None
+    assert worker.log_report("study <1>", [report], 60) is None
+    worker.close()
+    assert worker._process.wait(60) == 0
+    assert _tree(tmp_path) == [
+        ("bits=8", "study <1>"),
+        ("mp_ismoe-vqa-0", "bits=8"),
+        ("mp_ismoe-vqa-1", "bits=8"),
+        ("study <1>", None),
+    ]
+    assert list((tmp_path / "mlartifacts").rglob("study.md"))
+
+    before = _tree(tmp_path)
+    (tmp_path / "mlflow.db").unlink()
+    assert [warning for _, warning in sync(None, tmp_path)] == [None, None, None]
+    assert _tree(tmp_path) == before
+
+
+def _tree(output: Path) -> list[tuple[str, str | None]]:
+    query = (
+        "select r.name, p.name from runs r left join tags t on r.run_uuid = t.run_uuid "
+        "and t.key = 'mlflow.parentRunId' left join runs p on p.run_uuid = t.value "
+        "where r.lifecycle_stage = 'active' order by 1"
+    )
+    with sqlite3.connect(output / "mlflow.db") as database:
+        return database.execute(query).fetchall()
 
 
 def _write_runs(output: Path):

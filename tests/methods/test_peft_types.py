@@ -20,7 +20,8 @@ from harness.memory.measure import measure
 from harness.memory.step import StepProgram
 from harness.model import build_task
 from harness.recompute import recompute_blocks
-from harness.run import RunOptions, run
+from harness.run_options import RunOptions
+from harness.runner import run
 from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.methods import ProbedModel, build_method, train_steps
 from harness.testing.runs import interrupt_at, small_request

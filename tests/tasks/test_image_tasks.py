@@ -13,7 +13,8 @@ from harness.backbones.base import StreamSpec, StreamState
 from harness.cards import TASKS
 from harness.config import resolve
 from harness.errors import UserError
-from harness.run import RunOptions, run
+from harness.run_options import RunOptions
+from harness.runner import run
 from harness.testing.runs import small_request
 from harness.testing.small import small_backbone
 from tasks.base import Task

@@ -14,7 +14,8 @@ from harness.cards import TASKS
 from harness.config import RunRequest, resolve
 from harness.errors import UserError
 from harness.model import build_model, build_task
-from harness.run import RunOptions, run
+from harness.run_options import RunOptions
+from harness.runner import run
 from harness.testing.small import SMALL_BACKBONES, random_inputs, small_backbone
 from tasks.retrieval.cards import RetrievalConfig
 from tasks.retrieval.head import PairHead

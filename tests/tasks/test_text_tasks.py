@@ -15,7 +15,8 @@ from harness.cards import BACKBONES, TASKS
 from harness.config import RunRequest, resolve
 from harness.data import Examples
 from harness.errors import UserError
-from harness.run import RunOptions, run
+from harness.run_options import RunOptions
+from harness.runner import run
 from harness.testing.small import SMALL_BACKBONES, small_backbone
 from tasks.base import TaskData
 from tasks.scenes.domains import get_domain

@@ -16,7 +16,8 @@ from harness.generation import generate
 from harness.model import build_model, build_task
 from harness.predict import answering_task
 from harness.record import Record
-from harness.run import RunOptions, run
+from harness.run_options import RunOptions
+from harness.runner import run
 from harness.testing.small import SMALL_BACKBONES, small_backbone
 from tasks.text.base import TextTask
 from tasks.text.writing import UNREADABLE, WritingHead, label_ids, label_texts, source_text

@@ -5,10 +5,10 @@ import json
 import sys
 import time
 import traceback
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 
 from harness.adaptation import save_adaptation
 from harness.checkpoint import load_tensors, save_tensors
@@ -31,31 +31,26 @@ from harness.record import (
     file_artifact,
     write_atomic,
 )
+from harness.run_options import RunOptions, stands
 from harness.tracking import TrackingWorker, run_files
 from methods.base import SideMethod
 from reports.figures import learning_curve, memory_timeline
 from tasks.base import Task, TaskData
 
-
-@dataclass(frozen=True)
-class RunOptions:
-    """What does not change a run's outcome.
-
-    Attributes:
-        output: folder of records, artifacts, features and ``mlflow.db``.
-        tracking_uri: MLflow's; None for the database in ``output``, ``"off"`` for none.
-        verbosity: -1 quiet, 0 normal, 1 with tracebacks.
-    """
-
-    output: Path = Path("runs")
-    tracking_uri: str | None = None
-    verbosity: int = 0
+CHECKPOINT = "checkpoint.safetensors"
 
 
-def run(config: RunConfig, options: RunOptions) -> Record:
+def run(config: RunConfig, options: RunOptions, progress: Progress | None = None) -> Record:
     """Run one cell, or go on with it, or return its Record where it is done already.
 
-    The Record is written whatever the outcome; its ``status`` says which.
+    The Record is written whatever the outcome; its ``status`` says which. While a run is at work
+    its Record says that it ended without a word, so that this is what stays of a killed process.
+    Another process that wants the same run waits for it.
+
+    Args:
+        config: the run.
+        options: see :class:`RunOptions`.
+        progress: what the user sees; None for what fits the options and stderr.
 
     Raises:
         UserError: the request is wrong (missing data, no such device, unwritable output).
@@ -65,7 +60,7 @@ def run(config: RunConfig, options: RunOptions) -> Record:
     torch.set_num_threads(config.train.threads)
     device = pick_device(config.device)
     config = settle_precision(config, device)
-    progress = make_progress(options.verbosity)
+    progress = progress or make_progress(options.verbosity)
     tracking = TrackingWorker.start(options.tracking_uri, options.output)
     try:
         progress.phase("data")
@@ -75,14 +70,19 @@ def run(config: RunConfig, options: RunOptions) -> Record:
         progress.phase("model")
         built = build_model(config, task, device)
         key = run_key(config, data, built, device)
-        store = RecordStore(options.output)
-        known = store.get(key)
-        if known and known.status == "done":
-            progress.message(f"Run {key[:16]} is done already; nothing to do.")
-            return known
-        current = Outcome(config, key, provenance(config, data, built, device), started, built)
-        record = _execute(current, task, data, device, options, progress)
-        path = _store(store, record)
+        progress.begin(key)
+        with _alone(options.output, key):
+            store = RecordStore(options.output)
+            known = store.get(key)
+            if known and stands(known, options.rerun):
+                progress.message(f"Run {key[:16]} is {known.status} already; nothing to do.")
+                return known
+            current = Outcome(config, key, provenance(config, data, built, device), started, built)
+            if options.rerun == "always":
+                _checkpoint_path(options.output, key).unlink(missing_ok=True)
+            _store(store, current.record("failed", "the process ended without a word"))
+            record = _execute(current, task, data, device, options, progress)
+            path = _store(store, record)
         warning = tracking.finish(path, run_files(record, options.output)) if path else None
         if warning:
             progress.message(warning)
@@ -90,6 +90,17 @@ def run(config: RunConfig, options: RunOptions) -> Record:
     finally:
         progress.close()
         tracking.close()
+
+
+def _alone(output: Path, key: str) -> FileLock:
+    """Return a lock against other processes that make the same run."""
+    folder = output / "locks"
+    folder.mkdir(exist_ok=True)
+    return FileLock(folder / f"{key[:16]}.lock")
+
+
+def _checkpoint_path(output: Path, key: str) -> Path:
+    return output / "artifacts" / key[:16] / CHECKPOINT
 
 
 def _execute(
@@ -105,7 +116,9 @@ def _execute(
     try:
         _prepare(current, task, data, device, options, progress)
         _train(current, folder, progress)
-        _finish(current, task, folder, options.output, progress)
+        if options.open_test:
+            _finish(current, task, folder, options.output, progress)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
         return current.record("done")
     except KeyboardInterrupt:
         return current.record("cancelled", "interrupted; repeat the command to go on")
@@ -198,7 +211,7 @@ def _train(current: Outcome, folder: Path, progress: Progress) -> None:
     trainer, context = current.trainer, current.context
     assert trainer is not None
     assert context is not None
-    path = folder / "checkpoint.safetensors"
+    path = folder / CHECKPOINT
     if path.is_file():
         tensors, saved = load_tensors(path)
         trainer.restore(tensors, saved["trainer"])
@@ -245,7 +258,6 @@ def _finish(current: Outcome, task: Task, folder: Path, output: Path, progress: 
         files["timeline"] = write_atomic(folder / "timeline.json", content)
     current.artifacts = {name: file_artifact(path, output) for name, path in files.items()}
     _draw(current, folder)
-    (folder / "checkpoint.safetensors").unlink(missing_ok=True)
 
 
 def _draw(current: Outcome, folder: Path) -> None:
