@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.errors import UserError, did_you_mean
 from harness.record import Status, write_atomic
 
+Objective = Literal["score", "memory"]
 CellStatus = Status | Literal["pruned", "missing"]
 
 
@@ -74,7 +75,7 @@ class Study(_Model):
     backbone: str
     axes: tuple[Axis, ...]
     sampler: str
-    objectives: tuple[Literal["score", "memory"], ...] = ("score",)
+    objectives: tuple[Objective, ...] = ("score",)
     budget_bytes: int | None = None
     cells: tuple[Cell, ...] = ()
 

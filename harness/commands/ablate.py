@@ -1,0 +1,207 @@
+"""``ablate``: a study over fields of the configuration."""
+
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands import options
+from harness.commands.common import (
+    Json,
+    Output,
+    Quiet,
+    Verbose,
+    examples,
+    print_json,
+    set_up_logging,
+    stdout_console,
+)
+from harness.commands.run import chosen_seeds, refuse_lists
+from harness.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from harness.config import RunConfig
+    from harness.design import Design
+    from harness.study import Objective, Study
+    from reports.studies import StudyReport
+
+EXAMPLES = examples(
+    "harness ablate --method mp_ismoe --task vqa --recipe quick --workers 2 --set train.threads=1",
+    "harness ablate --method mp_ismoe --task vqa --study paper-table-3 --seeds 3",
+)
+OBJECTIVES = ("score", "memory")
+
+
+def ablate(
+    method: Annotated[str, typer.Option(help="Method, or method@preset.")] = "mp_ismoe",
+    task: Annotated[str, typer.Option(help="Task, or task@recipe.")] = "vqa",
+    study: Annotated[
+        str, typer.Option(help="A study's name, or a YAML file of axes; 'list' shows the names.")
+    ] = "bits-noise-experts",
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="Points to choose, where the study is no grid.")
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="grid (every point), tpe, nsga2 or random.")
+    ] = None,
+    objectives: Annotated[
+        str, typer.Option(help="What the sampler is told: score, or score,memory.")
+    ] = "score",
+    storage: Annotated[
+        str | None, typer.Option(metavar="URL", help="Database that keeps the study's points.")
+    ] = None,
+    dataset: options.Dataset = None,
+    data_dir: options.DataDir = None,
+    recipe: options.Recipe = None,
+    backbone: options.Backbone = None,
+    weights: options.Weights = None,
+    overrides: options.Overrides = None,
+    config: options.ConfigFile = None,
+    seed: options.Seed = None,
+    seeds: options.Seeds = None,
+    device: options.Device = "auto",
+    amp: options.Amp = None,
+    limit: options.Limit = None,
+    budget: Annotated[
+        str | None, typer.Option(help="Most memory of a point's training step, such as 2GiB.")
+    ] = None,
+    workers: options.Workers = 1,
+    rerun: options.RerunPolicy = "never",
+    output: Output = Path("runs"),
+    tracking_uri: options.TrackingUri = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> int:
+    """Run a study: every point of a grid, or points that Optuna chooses.
+
+    The same point is never run twice, in this study or any other of the output folder. Repeat an
+    interrupted command to go on. Tables, figures and the study's document lie in OUTPUT/studies.
+    """
+    from harness.design import design_names, read_design
+
+    set_up_logging(verbose, quiet)
+    if study == "list":
+        for name in design_names():
+            print(f"{name}: {read_design(name).about}")
+        return 0
+    refuse_lists("method", method)
+    refuse_lists("task", task)
+    from harness.ablate import Ablation, Ask
+    from harness.budget import read_budget
+    from harness.config import RunRequest
+    from harness.run_options import RunOptions, check_rerun
+
+    design = _sampled(read_design(study), sampler, trials)
+    request = RunRequest(
+        method=method,
+        task=task,
+        dataset=dataset,
+        data_dir=data_dir,
+        recipe=recipe,
+        backbone=backbone,
+        weights=weights,
+        overrides=tuple(overrides or ()),
+        config_file=config,
+        device=device,
+        amp=amp,
+        limit=limit,
+    )
+    ask = Ask(
+        request,
+        tuple(chosen_seeds(seed, seeds)),
+        _objectives(objectives),
+        read_budget(budget) if budget else None,
+        storage,
+    )
+    run_options = RunOptions(output, tracking_uri, -1 if quiet else verbose, check_rerun(rerun))
+    ablation = Ablation(
+        design, ask, run_options, workers, _predictor(), lambda study: _report(study, output)
+    )
+    done = ablation.run()
+    _show(done, output, as_json)
+    if ablation.interrupted:
+        print("Interrupted; the state is kept. Repeat the command to go on.", file=sys.stderr)
+        return 130
+    return 0 if any(cell.status == "done" for cell in done.cells) else 3
+
+
+def _sampled(design: "Design", sampler: str | None, trials: int | None) -> "Design":
+    """Return the design with the sampler and the number of points that were typed."""
+    from harness.design import SAMPLERS
+
+    if sampler is not None and sampler not in SAMPLERS:
+        raise UserError(f"--sampler '{sampler}' is none.{did_you_mean(sampler, SAMPLERS)}")
+    update = {"sampler": sampler or design.sampler, "trials": trials or design.trials}
+    design = design.model_copy(update=update)
+    if design.sampler != "grid":
+        if design.trials is None:
+            raise UserError(f"--sampler {design.sampler}: say how many points with --trials.")
+        return design
+    count = sum(1 for _ in design.points())
+    if trials is not None and trials < count:
+        raise UserError(
+            f"--trials {trials}: a grid runs all of its {count} points; choose --sampler tpe, "
+            "nsga2 or random to run fewer."
+        )
+    return design
+
+
+def _objectives(text: str) -> tuple["Objective", ...]:
+    """Return what the sampler is told."""
+    names = tuple(name.strip() for name in text.split(","))
+    if names not in (("score",), ("score", "memory")):
+        raise UserError(f"--objectives '{text}': write score, or score,memory.")
+    return names
+
+
+def _predictor() -> "Callable[[RunConfig], int]":
+    """Return what predicts a configured run's peak; a task's data are read once."""
+
+    @cache
+    def loaded(config: "RunConfig") -> tuple[object, object]:
+        from harness.model import build_task
+
+        task = build_task(config)
+        return task, task.load(config.limit)
+
+    def predict(config: "RunConfig") -> int:
+        from harness.run_budget import predicted_peak
+
+        return predicted_peak(config, *loaded(config))  # type: ignore[arg-type]
+
+    return predict
+
+
+def _report(study: "Study", output: Path) -> list[Path]:
+    """Write what a study found, in words and figures, and return the files."""
+    from harness.record import write_atomic
+    from reports.studies import draw, study_markdown
+
+    found = _summary(study, output)
+    folder = output / "studies" / study.name
+    text = write_atomic(folder / "study.md", study_markdown(found).encode())
+    return [text, *draw(found, folder)]
+
+
+def _summary(study: "Study", output: Path) -> "StudyReport":
+    from harness.record import RecordStore
+    from reports.studies import summarise
+
+    store = RecordStore(output)
+    records = [store.get(cell.run_key) for cell in study.cells if cell.run_key]
+    return summarise(study, [record for record in records if record is not None])
+
+
+def _show(study: "Study", output: Path, as_json: bool) -> None:
+    from reports.studies import report_data, study_table
+
+    found = _summary(study, output)
+    if as_json:
+        print_json(report_data(found))
+        return
+    stdout_console().print(study_table(found))
+    print(f"Tables and figures: {output / 'studies' / study.name}", file=sys.stderr)

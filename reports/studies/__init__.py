@@ -1,0 +1,8 @@
+"""What an ablation study found: points, effects, importances and a memory front, from Records."""
+
+from reports.studies.data import report_data
+from reports.studies.figures import draw
+from reports.studies.summary import StudyReport, summarise
+from reports.studies.tables import study_markdown, study_table
+
+__all__ = ["StudyReport", "draw", "report_data", "study_markdown", "study_table", "summarise"]

@@ -1,0 +1,105 @@
+"""A study from end to end: on real questions, cut to a few rows."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.ablate import Ablation, Ask, point_label, study_name
+from harness.design import Design
+from harness.errors import UserError
+from harness.record import RecordStore
+from harness.run_options import RunOptions
+from harness.study import Study, load_study
+from harness.testing.runs import small_request
+
+SMALL = ("train.epochs=1", "memory.profile=false", "method.reduction=8")
+
+
+def design(**fields: Any) -> Design:
+    axes = {"method.experts": [1, 2], "method.top_k": [1, 2]}
+    return Design.model_validate({"name": "few", "axes": axes, **fields})
+
+
+def ask(**fields: Any) -> Ask:
+    return replace(Ask(small_request("mp_ismoe", *SMALL), (0,)), **fields)
+
+
+def no_prediction(config: Any) -> int:
+    raise AssertionError("nothing was to be predicted")
+
+
+def ablation(output: Path, made: Design, asked: Ask, predict: Any = no_prediction) -> Ablation:
+    options = RunOptions(output, "off", -1, rerun="never")
+    return Ablation(made, asked, options, 1, predict, lambda study: [])
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Study]:
+    output = tmp_path_factory.mktemp("study")
+    return output, ablation(output, design(), ask()).run()
+
+
+def test_every_point_has_an_outcome(study: tuple[Path, Study]) -> None:
+    output, done = study
+    outcomes = {tuple(cell.point.values()): cell.status for cell in done.cells}
+    assert outcomes == {(1, 1): "done", (1, 2): "pruned", (2, 1): "done", (2, 2): "done"}
+    keys = {record.run_key for record in RecordStore(output)}
+    assert {cell.run_key for cell in done.cells} == {*keys, None}
+    assert load_study(output, done.name) == done
+
+
+def test_what_was_run_is_never_run_again(study: tuple[Path, Study]) -> None:
+    output, done = study
+    files = {path: path.stat().st_mtime_ns for path in (output / "records").iterdir()}
+    assert ablation(output, design(), ask()).run() == done
+    others = design(sampler="random", trials=2)
+    sampled = ablation(output, others, ask()).run()
+    assert sampled.name != done.name
+    assert {path: path.stat().st_mtime_ns for path in (output / "records").iterdir()} == files
+
+
+def test_a_budget_is_held_before_anything_is_run(study: tuple[Path, Study]) -> None:
+    output, _ = study
+    sizes = {1: 10, 2: 1000}
+    held = ablation(
+        output,
+        design(),
+        ask(budget_bytes=100),
+        lambda config: sizes[config.method.config.model_dump()["experts"]],
+    ).run()
+    pruned = {
+        tuple(c.point.values()): c.predicted_peak_bytes for c in held.cells if c.status == "pruned"
+    }
+    assert pruned == {(1, 2): None, (2, 1): 1000, (2, 2): 1000}
+
+
+def test_a_study_of_which_nothing_can_be_run_is_refused(tmp_path: Path) -> None:
+    none = design(constraints=["method.experts > 2"])
+    with pytest.raises(UserError, match=r"No point of study 'few' can be run: .*experts > 2"):
+        ablation(tmp_path, none, ask())
+    unknown = Design.model_validate({"name": "few", "axes": {"method.expert": [1]}})
+    with pytest.raises(UserError, match="Did you mean 'experts'"):
+        ablation(tmp_path, unknown, ask())
+
+
+def test_another_question_has_another_name() -> None:
+    from harness.ablate import first_config
+
+    def name(made: Design, asked: Ask) -> str:
+        return study_name(made, asked, first_config(made, asked.request))
+
+    same = name(design(), ask())
+    assert name(design(trials=9, about="words"), ask()) == same
+    others = [
+        name(design(constraints=["method.experts < 9"]), ask()),
+        name(design(), ask(seeds=(0, 1))),
+        name(design(), ask(budget_bytes=1)),
+        name(design(), Ask(small_request("mp_ismoe", *SMALL, "train.lr=0.5"), (0,))),
+    ]
+    assert len({same, *others}) == 5
+
+
+def test_a_point_is_told_by_the_last_words_of_its_fields() -> None:
+    assert point_label({"method.bits": 4, "gnp_iq": "with"}) == "bits=4, gnp_iq=with"
