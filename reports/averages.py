@@ -4,11 +4,13 @@ Source: Wang et al., GLUE, ICLR 2019, section 3: the score of a task with severa
 mean, and the average is that of the tasks' scores, every task alike.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from reports.comparison import Row, spread
+from reports.fairness import FairnessGroup, Property
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Average:
         mean: over tasks and these seeds.
         deviation: of the seeds' averages (n - 1); None for one seed.
         interval: a 95 % t-interval of the mean; None for one seed.
+        setup: what the runs were given, by name; a list of what each task's were where it varies.
     """
 
     group: str
@@ -32,11 +35,13 @@ class Average:
     mean: float
     deviation: float | None
     interval: tuple[float, float] | None
+    setup: FairnessGroup
 
 
 def averages(rows: Sequence[Row], groups: Mapping[str, Sequence[str]]) -> list[Average]:
-    """Return the averages of methods that have a score on every task of a group, best first.
+    """Return the averages of methods that have a score on every task of a group.
 
+    Those whose runs were given the same stand together, best first.
     Groups whose tasks are scored by different metrics have none, and neither has a method with two
     datasets or settings of one task: which of them would count is for nobody to guess.
 
@@ -52,7 +57,7 @@ def averages(rows: Sequence[Row], groups: Mapping[str, Sequence[str]]) -> list[A
                 of_method.setdefault(_method(row), []).append(row)
         complete = [own for own in of_method.values() if _is_complete(own, tasks)]
         averaged = [average for own in complete if (average := _average(group, own)) is not None]
-        found += sorted(averaged, key=lambda average: -average.mean)
+        found += sorted(averaged, key=_rank)
     return found
 
 
@@ -81,4 +86,18 @@ def _average(group: str, rows: Sequence[Row]) -> Average | None:
         mean=fmean(of_seed),
         deviation=deviation,
         interval=interval,
+        setup=_setup(sorted(rows, key=lambda row: row.record.task)),
     )
+
+
+def _setup(rows: Sequence[Row]) -> dict[str, Property]:
+    """Return the properties of several tasks' rows: one value where all have it, else all."""
+    merged: dict[str, Property] = {}
+    for name in dict.fromkeys(name for row in rows for name in row.group):
+        values = [row.group.get(name) for row in rows]
+        merged[name] = values[0] if all(v == values[0] for v in values) else list(values)
+    return merged
+
+
+def _rank(average: Average) -> tuple[str, float]:
+    return (json.dumps(average.setup, sort_keys=True), -average.mean)

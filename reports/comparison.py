@@ -1,8 +1,9 @@
-"""Runs that differ in nothing but the seed, as one row each: mean, spread and interval."""
+"""Runs that differ in nothing but the seed, as one row each, ranked among what is comparable."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -10,8 +11,10 @@ from scipy.special import stdtrit
 
 from harness.flat import flatten
 from harness.record import Record, content_hash
+from reports.fairness import FairnessGroup, differing, fairness_group
+from reports.predictions import example_scores
+from reports.statistics import CONFIDENCE, Difference, Sample, differences_to_first
 
-CONFIDENCE = 0.95
 TITLE_FIELDS = ("method", "preset", "task", "dataset", "recipe", "backbone")
 
 
@@ -34,6 +37,9 @@ class Row:
         trainable_percent: 100 * trainable / denominator.
         train_seconds: mean over the seeds.
         bundled: whether the data come with the package.
+        group: what the runs were given, which must be equal for a fair ranking, by name.
+        difference: to the best row that this one is ranked with; None for that row itself.
+        best: whether every row that it is ranked with is worse, as a corrected test shows.
     """
 
     record: Record
@@ -49,25 +55,51 @@ class Row:
     trainable_percent: float | None
     train_seconds: float | None
     bundled: bool
+    group: FairnessGroup
+    difference: Difference | None = None
+    best: bool = False
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows, best first within one task, dataset, recipe and backbone, and what was left out.
+    """Rows that are ranked together, and what was left out.
 
     Attributes:
-        rows: see :class:`Row`.
+        rankings: rows, best first, each of one task, dataset, recipe and backbone, and of one
+            fairness group unless an unfair ranking was asked for.
         limited: records left out because ``--limit`` cut their data.
         unfinished: records left out because their status is not ``done``.
     """
 
-    rows: tuple[Row, ...]
+    rankings: tuple[tuple[Row, ...], ...]
     limited: int
     unfinished: int
 
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """All rows, one ranking after the other."""
+        return tuple(row for ranking in self.rankings for row in ranking)
 
-def compare(records: Iterable[Record]) -> Comparison:
-    """Group finished, unlimited records by everything but the seed, and summarise each group."""
+    @property
+    def unfair(self) -> tuple[str, ...]:
+        """The properties in which rows differ that are ranked together all the same."""
+        names = (differing([row.group for row in ranking]) for ranking in self.rankings)
+        return tuple(dict.fromkeys(name for found in names for name in found))
+
+
+def compare(
+    records: Iterable[Record], *, output: Path | None = None, allow_unfair: bool = False
+) -> Comparison:
+    """Group finished, unlimited records by everything but the seed, and rank what is comparable.
+
+    Args:
+        records: in any order; the outcome is the same.
+        output: the folder that the runs' predictions lie in; None compares the scores alone.
+        allow_unfair: rank runs together that were not given the same.
+
+    Raises:
+        UserError: predictions are not those that a run wrote.
+    """
     known = list(records)
     limited = [r for r in known if r.provenance.limited]
     whole = [r for r in known if not r.provenance.limited]
@@ -77,11 +109,20 @@ def compare(records: Iterable[Record]) -> Comparison:
         groups.setdefault(_identity(record), []).append(record)
     variants = _variants([group[0] for group in groups.values()])
     full_peaks = _full_peaks(list(groups.values()))
-    rows = [
-        _summarise(group, variant, full_peaks)
-        for group, variant in zip(groups.values(), variants, strict=True)
-    ]
-    return Comparison(tuple(sorted(rows, key=_rank)), len(limited), len(whole) - len(done))
+    rankings: dict[tuple[str, ...], list[tuple[Row, list[Record]]]] = {}
+    for group, variant in zip(groups.values(), variants, strict=True):
+        row = _summarise(group, variant, full_peaks)
+        rankings.setdefault(_ranked_with(row, allow_unfair), []).append((row, group))
+    order = sorted(rankings, key=lambda key: (*key[:-1], -len(rankings[key]), key[-1]))
+    ranked = tuple(_ranked(rankings[key], output) for key in order)
+    return Comparison(ranked, len(limited), len(whole) - len(done))
+
+
+def place(row: Row) -> tuple[str, ...]:
+    """Return what rows have in common that may be ranked together, fairly or not."""
+    record, metrics = row.record, row.record.metrics
+    names = (record.task, record.dataset, record.recipe, record.backbone)
+    return (*names, metrics.primary, metrics.direction)
 
 
 def mean_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -126,16 +167,21 @@ def _variants(records: Sequence[Record]) -> list[str]:
     titles: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for record in records:
         titles.setdefault(_title(record), []).append(settings(record))
+    varying = {title: _varying(same) for title, same in titles.items()}
     variants = []
     for record in records:
-        own, others = settings(record), titles[_title(record)]
-        differing = [
-            name
-            for name in sorted({name for other in others for name in other})
-            if len({json.dumps(other.get(name)) for other in others}) > 1
-        ]
-        variants.append(", ".join(f"{name.split('.')[-1]}={own.get(name)}" for name in differing))
+        own = settings(record)
+        names = varying[_title(record)]
+        variants.append(", ".join(f"{name.split('.')[-1]}={own.get(name)}" for name in names))
     return variants
+
+
+def _varying(of: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of settings that are not the same everywhere, sorted."""
+    values: dict[str, set[str]] = {}
+    for name in sorted({name for settings in of for name in settings}):
+        values[name] = {json.dumps(settings.get(name)) for settings in of}
+    return [name for name, found in values.items() if len(found) > 1]
 
 
 def _title(record: Record) -> tuple[str, ...]:
@@ -186,11 +232,44 @@ def _summarise(
         trainable_percent=first.params.percent if first.params else None,
         train_seconds=fmean(times) if times else None,
         bundled=is_bundled(first),
+        group=fairness_group(first),
     )
 
 
+def _ranked_with(row: Row, allow_unfair: bool) -> tuple[str, ...]:
+    """Return the same texts for rows that are ranked together: their place, then their group."""
+    return (*place(row), "" if allow_unfair else json.dumps(row.group, sort_keys=True))
+
+
+def _ranked(entries: Sequence[tuple[Row, list[Record]]], output: Path | None) -> tuple[Row, ...]:
+    """Return rows, best first, with their differences to the first of them."""
+    ordered = sorted(entries, key=lambda entry: _rank(entry[0]))
+    if len(ordered) == 1:
+        return (ordered[0][0],)
+    samples = [_sample(group, output) for _, group in ordered]
+    differences = differences_to_first(samples)
+    first, *others = (row for row, _ in ordered)
+    sign = _sign(first)
+    best = all(d.excludes_zero and sign * d.mean < 0 for d in differences)
+    compared = (replace(row, difference=d) for row, d in zip(others, differences, strict=True))
+    return (replace(first, best=best), *compared)
+
+
+def _sample(group: Sequence[Record], output: Path | None) -> Sample:
+    """Return the scores of a row's runs, and those by example where every seed has one run."""
+    seeds = tuple(record.seed for record in group)
+    scores = tuple(record.metrics.test[record.metrics.primary] for record in group)
+    if output is None or len(set(seeds)) < len(seeds):
+        return Sample(seeds, scores)
+    found = {record.seed: example_scores(record, output) for record in group}
+    return Sample(seeds, scores, {seed: e for seed, e in found.items() if e is not None})
+
+
+def _sign(row: Row) -> int:
+    """Return 1 where a higher score is better, else -1."""
+    return 1 if row.record.metrics.direction == "max" else -1
+
+
 def _rank(row: Row) -> tuple[Any, ...]:
-    record = row.record
-    sign = -1 if record.metrics.direction == "max" else 1
-    place = (record.task, record.dataset, record.recipe, record.backbone)
-    return (*place, sign * row.mean, record.method, row.variant)
+    names = (row.record.method, str(row.record.preset), row.variant, row.record.run_key)
+    return (-_sign(row) * row.mean, *names)

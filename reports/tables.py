@@ -1,8 +1,8 @@
 """Tables for the terminal and for Markdown, made from Records alone."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -14,28 +14,31 @@ from harness.memory.categories import CATEGORIES
 from harness.record import Record
 from reports.averages import Average, averages
 from reports.comparison import Comparison, Row, compare, is_bundled
+from reports.notes import average_setups, ranking_notes, setups
 from reports.palette import printable, words
+from reports.statistics import Difference
 
 GIB = 2**30
 Line = tuple[str, str, str]
-Place = tuple[str, str, str, str]  # task, dataset, recipe, backbone
 Groups = Mapping[str, Sequence[str]]
 NO_GROUPS: Groups = {}
+LEFT_COLUMNS = ("method", "dataset", "recipe", "setup")
 HEADER = (
-    "method",
-    "dataset",
-    "recipe",
+    *LEFT_COLUMNS,
     "test score (%)",
     "95 % interval",
     "min..max",
+    "difference to best",
     "seeds",
     "peak (GiB)",
     "of full",
     "trainable (%)",
     "train (s)",
 )
-LEFT_COLUMNS = 3
-SHOWN = tuple(name for name in HEADER[LEFT_COLUMNS:] if name != "min..max")
+IF_ANY = ("setup", "difference to best")
+"""Columns of Markdown that are left out where all their cells are empty."""
+ONLY_IN_MARKDOWN = (*LEFT_COLUMNS, "min..max", "difference to best")
+SHOWN = tuple(name for name in HEADER if name not in ONLY_IN_MARKDOWN)
 """What a terminal shows behind the method, as wide as 80 characters hold."""
 
 
@@ -60,37 +63,61 @@ def run_table(record: Record) -> RenderableType:
     return table
 
 
-def comparison_table(records: Sequence[Record], groups: Groups = NO_GROUPS) -> RenderableType:
+def comparison_table(
+    records: Sequence[Record],
+    groups: Groups = NO_GROUPS,
+    *,
+    output: Path | None = None,
+    allow_unfair: bool = False,
+) -> RenderableType:
     """Return runs beside each other: one row for each configuration, seeds summarised.
 
     Args:
         records: limited and unfinished ones are left out and counted below the table.
         groups: names of tasks, by the name of a group that is averaged where it is complete.
+        output: the folder that the runs' predictions lie in; None compares the scores alone.
+        allow_unfair: rank runs in one table that were not given the same; the notes say so.
     """
-    comparison = compare(records)
-    tables = [_place_table(place, rows) for place, rows in groupby(comparison.rows, key=_place)]
+    comparison = compare(records, output=output, allow_unfair=allow_unfair)
+    of_row = setups(comparison.rows)
+    tables = [_ranking_table(rows, of_row) for rows in comparison.rankings]
     return Group(*tables, *map(Text, _notes(comparison, groups)))
 
 
-def _place_table(place: Place, rows: Iterable[Row]) -> Table:
-    """Return the rows of one task, dataset, recipe and backbone under a title that says so."""
-    task, dataset, recipe, backbone = map(printable, place)
+def _ranking_table(rows: Sequence[Row], of_row: Mapping[str, str]) -> Table:
+    """Return rows that are ranked together under a title that says what they have in common."""
+    record = rows[0].record
+    names = (record.task, _dataset(rows[0]), record.recipe, record.backbone)
+    task, dataset, recipe, backbone = map(printable, names)
+    found = {of_row[row.record.run_key] for row in rows}
+    common = found.pop() if len(found) == 1 else ""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title_justify="left")
-    table.title = Text(f"{task}: {dataset}, recipe {recipe}, backbone {backbone}", style="bold")
+    title = f"{task}: {dataset}, recipe {recipe}, backbone {backbone}"
+    table.title = Text(f"{title}\n{common}" if common else title, style="bold")
     table.add_column(HEADER[0], overflow="fold", min_width=12)
     for name in SHOWN:
         table.add_column(re.sub(r" (?=\(|interval)", "\n", name), justify="right", no_wrap=True)
     for row in rows:
-        cells = dict(zip(HEADER, _cells(row), strict=True))
-        table.add_row(*(Text(cells[name]) for name in (HEADER[0], *SHOWN)))
+        cells = _cells(row, of_row[row.record.run_key])
+        own = "" if common or not cells["setup"] else f" [{cells['setup']}]"
+        table.add_row(Text(cells[HEADER[0]] + own), *(Text(cells[name]) for name in SHOWN))
     return table
 
 
-def comparison_markdown(records: Sequence[Record], groups: Groups = NO_GROUPS) -> str:
-    """Return the table of :func:`comparison_table` as Markdown, with its notes below."""
-    comparison = compare(records)
-    rules = ["---" if n < LEFT_COLUMNS else "---:" for n in range(len(HEADER))]
-    rows = [HEADER, rules, *([escaped(cell) for cell in _cells(r)] for r in comparison.rows)]
+def comparison_markdown(
+    records: Sequence[Record],
+    groups: Groups = NO_GROUPS,
+    *,
+    output: Path | None = None,
+    allow_unfair: bool = False,
+) -> str:
+    """Return the rows of :func:`comparison_table` as one Markdown table, with its notes below."""
+    comparison = compare(records, output=output, allow_unfair=allow_unfair)
+    of_row = setups(comparison.rows)
+    cells = [_cells(row, of_row[row.record.run_key]) for row in comparison.rows]
+    shown = [name for name in HEADER if name not in IF_ANY or any(c[name] for c in cells)]
+    rules = ["---" if name in LEFT_COLUMNS else "---:" for name in shown]
+    rows = [shown, rules, *([escaped(of[name]) for name in shown] for of in cells)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     notes = [f"\n{escaped(note)}" for note in _notes(comparison, groups)]
     return "\n".join(lines + notes) + "\n"
@@ -220,31 +247,40 @@ def _files(record: Record) -> list[Line]:
     return [("saved adaptation", size, "trained tensors and the quantiser's state")]
 
 
-def _place(row: Row) -> Place:
-    record = row.record
-    return (record.task, _dataset(row), record.recipe, record.backbone)
-
-
 def _dataset(row: Row) -> str:
     return row.record.dataset + (" (bundled)" if row.bundled else "")
 
 
-def _cells(row: Row) -> list[str]:
-    name = f"{_name(row.record)} ({row.variant})" if row.variant else _name(row.record)
-    cells = [
-        name,
-        _dataset(row),
-        row.record.recipe,
-        percent(row.mean) + _deviation(row),
-        _interval(row),
-        f"{percent(min(row.scores))}..{percent(max(row.scores))}" if len(row.seeds) > 1 else "",
-        str(len(row.seeds)),
-        "" if row.peak_bytes is None else gib(row.peak_bytes),
-        "" if row.peak_ratio is None else f"{100 * row.peak_ratio:.0f} %",
-        "" if row.trainable_percent is None else f"{row.trainable_percent:.2f}",
-        "" if row.train_seconds is None else f"{row.train_seconds:.1f}",
-    ]
-    return [printable(cell) for cell in cells]
+def _cells(row: Row, setup: str) -> dict[str, str]:
+    """Return the cells of a row by the names of their columns."""
+    several = len(row.seeds) > 1
+    ends = f"{percent(min(row.scores))}..{percent(max(row.scores))}" if several else ""
+    cells = {
+        "method": f"{_name(row.record)} ({row.variant})" if row.variant else _name(row.record),
+        "dataset": _dataset(row),
+        "recipe": row.record.recipe,
+        "setup": setup,
+        "test score (%)": percent(row.mean) + _deviation(row) + ("*" if row.best else ""),
+        "95 % interval": _interval(row),
+        "min..max": ends,
+        "difference to best": "" if row.difference is None else _difference(row.difference),
+        "seeds": str(len(row.seeds)),
+        "peak (GiB)": "" if row.peak_bytes is None else gib(row.peak_bytes),
+        "of full": "" if row.peak_ratio is None else f"{100 * row.peak_ratio:.0f} %",
+        "trainable (%)": "" if row.trainable_percent is None else f"{row.trainable_percent:.2f}",
+        "train (s)": "" if row.train_seconds is None else f"{row.train_seconds:.1f}",
+    }
+    return {name: printable(cell) for name, cell in cells.items()}
+
+
+def _difference(found: Difference) -> str:
+    """Return a difference in points with its interval and corrected p-value, where it has one."""
+    points = f"{100 * found.mean:+.1f}"
+    if found.interval is None or found.p_holm is None:
+        return f"{points}, not tested"
+    low, high = (f"{100 * end:+.1f}" for end in found.interval)
+    p = "p < 0.001" if found.p_holm < 0.001 else f"p {found.p_holm:.3f}"
+    return f"{points} ({low}..{high}), {p}"
 
 
 def _deviation(of: Row | Average) -> str:
@@ -261,8 +297,10 @@ def _notes(comparison: Comparison, groups: Groups) -> Iterator[str]:
         yield "There are no finished runs to compare."
     else:
         yield "Mean ± standard deviation over seeds; interval of the mean by Student's t."
-    for average in averages(comparison.rows, groups):
-        yield printable(_average_note(average))
+    yield from map(printable, ranking_notes(comparison))
+    means = averages(comparison.rows, groups)
+    for average, setup in zip(means, average_setups(means), strict=True):
+        yield printable(_average_note(average, setup))
     seen = set()
     for row in comparison.rows:
         scores = ", ".join(f"{words(n)} {percent(s)} %" for n, s in sorted(row.baselines.items()))
@@ -278,11 +316,12 @@ def _notes(comparison: Comparison, groups: Groups) -> Iterator[str]:
         yield f"Left out: unfinished runs ({comparison.unfinished})."
 
 
-def _average_note(average: Average) -> str:
-    """Say one method's average over a group of tasks."""
+def _average_note(average: Average, setup: str) -> str:
+    """Say one method's average over a group of tasks, and in what its runs differ from others."""
+    given = f" ({setup})" if setup else ""
     interval = f", interval {_interval(average)}" if average.interval else ""
     return (
         f"Average of the {average.tasks} tasks of {average.group}, seeds "
-        f"{', '.join(map(str, average.seeds))}: {_name(average.row.record)} "
+        f"{', '.join(map(str, average.seeds))}: {_name(average.row.record)}{given} "
         f"{percent(average.mean)}{_deviation(average)}{interval}."
     )
