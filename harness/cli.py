@@ -4,18 +4,31 @@ Exit codes: 0 done; 1 an unexpected error, which is a bug; 2 the request is wron
 oom, diverged, failed or disk_full; 130 interrupted. Results go to stdout, all else to stderr.
 """
 
-import importlib.util
 import re
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 
 import typer
 
-from harness.commands import compare, data, look, memory, noise, predict, run, tools
+from harness.commands import (
+    ablate,
+    compare,
+    data,
+    look,
+    memory,
+    noise,
+    plot,
+    predict,
+    reproduce,
+    run,
+    runs,
+    tools,
+    ui,
+)
 from harness.commands.common import fail
 from harness.errors import RunError, UserError
+from harness.own_packages import check_own_packages
 
 app = typer.Typer(
     help="Benchmark and ablation harness for memory-efficient transfer learning.",
@@ -26,15 +39,21 @@ app = typer.Typer(
 )
 app.command("run", epilog=run.EXAMPLES)(run.run)
 app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("ablate", epilog=ablate.EXAMPLES)(ablate.ablate)
+app.command("plan", epilog=compare.PLAN_EXAMPLES)(compare.plan)
 app.command("predict", epilog=predict.EXAMPLES)(predict.predict)
+app.command("reproduce", epilog=reproduce.EXAMPLES)(reproduce.reproduce)
 app.command("report", epilog=look.REPORT_EXAMPLES)(look.report)
+app.command("plot", epilog=plot.EXAMPLES)(plot.plot)
 app.command("list", epilog=look.LIST_EXAMPLES)(look.list_entries)
 app.command("show", epilog=look.SHOW_EXAMPLES)(look.show)
 app.add_typer(data.app, name="data", help=data.HELP, epilog=data.DATA_EXAMPLES)
 app.add_typer(memory.app, name="memory", help=memory.HELP, epilog=memory.EXAMPLES)
+app.add_typer(runs.app, name="runs", help=runs.HELP, epilog=runs.EXAMPLES)
 app.command("docs", epilog=look.DOCS_EXAMPLES)(look.docs)
 app.command("pretrain", epilog=tools.PRETRAIN_EXAMPLES)(tools.pretrain)
 app.command("sync", epilog=tools.SYNC_EXAMPLES)(tools.sync)
+app.command("ui", epilog=ui.EXAMPLES)(ui.ui)
 app.command("noise", epilog=noise.NOISE_EXAMPLES)(noise.noise)
 app.command("bench", epilog=tools.BENCH_EXAMPLES)(tools.bench)
 app.command("doctor", epilog=tools.DOCTOR_EXAMPLES)(tools.doctor)
@@ -68,20 +87,3 @@ def execute(arguments: Sequence[str]) -> int:
             "repeat the command with -v to see where.",
             1,
         )
-
-
-def check_own_packages() -> None:
-    """Refuse to go on where a user's file hides one of harness's own packages.
-
-    Raises:
-        UserError: ``import tasks``, for instance, would find another file.
-    """
-    root = Path(__file__).resolve().parent.parent
-    for name in ("methods", "tasks", "reports"):
-        spec = importlib.util.find_spec(name)
-        origin = spec.origin if spec else None
-        if origin is None or Path(origin).resolve().parent.parent != root:
-            raise UserError(
-                f"{origin or 'Another folder'} hides the package '{name}' of harness in {root}. "
-                "Rename it, or call the installed command `harness` instead of python -m harness."
-            )

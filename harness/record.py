@@ -228,6 +228,16 @@ class RecordStore:
         for path in sorted(self.folder.glob("*.json")):
             yield load_record(path)
 
+    def readable(self) -> tuple[list[Record], list[str]]:
+        """Return the records that can be read, and for every other file what is wrong with it."""
+        records, problems = [], []
+        for path in sorted(self.folder.glob("*.json")):
+            try:
+                records.append(load_record(path))
+            except UserError as error:
+                problems.append(str(error))
+        return records, problems
+
     def find(self, prefix: str) -> Record:
         """Return the only record whose run key starts with ``prefix``.
 
@@ -252,8 +262,12 @@ def load_record(path: Path) -> Record:
     """
     try:
         return Record.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except ValidationError as error:
-        first = error.errors()[0]
+        problems = error.errors()
+        of_schema = [problem for problem in problems if problem["loc"] == ("schema",)]
+        first = (of_schema or problems)[0]
         field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
         raise UserError(f"{path} is not a readable record: {field}: {first['msg']}.") from error
 

@@ -180,7 +180,7 @@ def _label_right(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
     """Write each label beside its height, moved where two would overlap."""
     low, high = axes.get_ylim()
     ordered = sorted(labels)
-    heights = _spread([value for value, _, _ in ordered], 0.08 * (high - low), high)
+    heights = spread_heights([value for value, _, _ in ordered], 0.08 * (high - low), high)
     for height, (_, text, colour) in zip(heights, ordered, strict=True):
         axes.annotate(
             text,
@@ -192,7 +192,7 @@ def _label_right(axes: Axes, labels: Sequence[tuple[float, str, str]]) -> None:
         )
 
 
-def _spread(heights: Sequence[float], gap: float, top: float) -> list[float]:
+def spread_heights(heights: Sequence[float], gap: float, top: float) -> list[float]:
     """Return rising ``heights`` at least ``gap`` apart, none above ``top``."""
     spread: list[float] = []
     for height in heights:

@@ -1,5 +1,6 @@
 """``list``, ``show``, ``docs`` and ``report``: look at what there is."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,12 +17,15 @@ from harness.commands.common import (
 )
 
 if TYPE_CHECKING:
+    from harness.record import Record
     from reports.comparison import Comparison
 
 LIST_EXAMPLES = examples("harness list", "harness list methods --json")
 SHOW_EXAMPLES = examples("harness show mp_ismoe", "harness show lst --backbone t5-base")
 DOCS_EXAMPLES = examples("harness docs", "harness docs mp_ismoe lst --output pages")
-REPORT_EXAMPLES = examples("harness report", "harness report --output runs --markdown")
+REPORT_EXAMPLES = examples(
+    "harness report --output runs", "harness report --output runs --to report.html"
+)
 
 
 def list_entries(
@@ -103,30 +107,91 @@ def report(
         typer.Argument(help="File of `harness memory measure`; default: the runs in --output."),
     ] = None,
     output: Output = Path("runs"),
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="html, md, tex, csv or parquet; default: a table."),
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option(help="File to write, whose suffix names the format where --format does not."),
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The same as --format md.")] = False,
+    allow_unfair: Annotated[
+        bool, typer.Option("--allow-unfair", help="Rank runs that differ in more than the method.")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Compare the runs of an output folder, or show a file of measured steps."""
-    from harness.cards import task_groups
+    """Compare the runs of an output folder, or show a file of measured steps.
+
+    HTML and parquet go to report.html and report.parquet in --output where --to names no file.
+    """
     from harness.errors import UserError
-    from harness.record import RecordStore
-    from reports.comparison import compare
-    from reports.tables import comparison_markdown, comparison_table
+    from reports.formats import FILES, chosen_format, content
 
     set_up_logging(verbose)
+    if markdown and form not in (None, "md"):
+        raise UserError(f"--markdown is --format md, and --format '{form}' is another. Give one.")
+    chosen = chosen_format("md" if markdown else form, to)
     if steps is not None:
+        if chosen is not None:
+            raise UserError(f"{steps}: --format and --to are for runs; measured steps have --json.")
         _show_steps(steps, as_json)
         return
-    records = list(RecordStore(output))
+    records, problems = readable_records(output)
+    if chosen is not None:
+        made = content(chosen, records, problems, output=output, allow_unfair=allow_unfair)
+        if to is None and chosen not in FILES and not as_json:
+            print(made.decode(), end="")
+            return
+        path = to or output / f"report.{chosen}"
+        told = {"file": str(path), "format": chosen, "records": len(records)}
+        _write_report(path, made, told | {"unreadable": problems} if as_json else None)
+        return
+
+    from harness.cards import task_groups
+    from reports.comparison import compare
+    from reports.tables import comparison_table
+
+    if as_json:
+        found = compare(records, output=output, allow_unfair=allow_unfair)
+        print_json(comparison_data(found))
+    else:
+        table = comparison_table(records, task_groups(), output=output, allow_unfair=allow_unfair)
+        stdout_console().print(table)
+
+
+def readable_records(output: Path) -> tuple[list["Record"], list[str]]:
+    """Return an output folder's records, and tell on stderr which files are none.
+
+    Raises:
+        UserError: no record can be read.
+    """
+    from harness.errors import UserError
+    from harness.record import RecordStore
+
+    records, problems = RecordStore(output).readable()
+    if problems and not records:
+        raise UserError(
+            f"--output {output}: {len(problems)} files, none of them a readable record. "
+            f"{problems[0]}"
+        )
     if not records:
         raise UserError(f"--output {output}: there are no records. `harness run` makes them.")
-    if as_json:
-        print_json(comparison_data(compare(records)))
-    elif markdown:
-        print(comparison_markdown(records, task_groups()), end="")
+    for problem in problems:
+        print(f"Left out: {problem}", file=sys.stderr)
+    return records, problems
+
+
+def _write_report(path: Path, content: bytes, told: dict[str, Any] | None) -> None:
+    """Write a report and say where, as JSON where that is given."""
+    from reports.export import save
+
+    save(path, content)
+    if told is None:
+        print(f"Wrote {path}")
     else:
-        stdout_console().print(comparison_table(records, task_groups()))
+        print_json(told)
 
 
 def _show_steps(path: Path, as_json: bool) -> None:
@@ -146,9 +211,12 @@ def comparison_data(comparison: "Comparison") -> dict[str, Any]:
 
     names = ("run_key", "method", "preset", "task", "dataset", "recipe", "backbone")
     rows = []
-    for row in comparison.rows:
+    ranked = [(n, row) for n, ranking in enumerate(comparison.rankings) for row in ranking]
+    for number, row in ranked:  # rows with the same number are ranked together
         figures = {name: value for name, value in vars(row).items() if name != "record"}
-        rows.append({name: getattr(row.record, name) for name in names} | figures)
+        figures["difference"] = vars(row.difference) if row.difference else None
+        own = {name: getattr(row.record, name) for name in names}
+        rows.append(own | {"ranking": number} | figures)
     means = []
     for average in averages(comparison.rows, task_groups()):
         figures = {name: value for name, value in vars(average).items() if name != "row"}

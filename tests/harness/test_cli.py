@@ -5,7 +5,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import typer
 from harness import cli
 from harness.cards import BACKBONES, METHODS, TASKS
 from harness.commands import run as run_command
-from harness.errors import UserError
-from harness.record import Record
+from harness.dispatch import Ended
+from harness.record import Record, content_hash
 from harness.testing.records import make_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -165,7 +165,7 @@ def test_seeds_are_a_count_or_a_list(typed: str, seeds: list[int]) -> None:
 
 @pytest.fixture
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Replace ``harness.run.run`` by one that ends as told; return what it was called with."""
+    """Replace ``harness.runner.run`` by one that ends as told; return what it was called with."""
     called: list[Any] = []
 
     def run(config: Any, options: Any) -> Record:
@@ -174,9 +174,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         error = None if status == "done" else "why"
         return make_record(seed=config.seed).model_copy(update={"status": status, "error": error})
 
-    import harness.run
+    import harness.runner
 
-    monkeypatch.setattr(harness.run, "run", run)
+    monkeypatch.setattr(harness.runner, "run", run)
     return called
 
 
@@ -203,29 +203,95 @@ def test_a_run_that_did_not_end_well_is_exit_code_3(runs: list[Any], harness: Ru
     assert [config.seed for config in runs] == [3, 0]
 
 
-def test_a_comparison_is_one_run_for_every_cell(runs: list[Any], harness: Run) -> None:
-    words = ("--methods", "lst,unipt", "--tasks", "vqa,gqa", "--seeds", "0,1", "--json")
-    code, out, err = harness("compare", *words)
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Let the runs of comparisons end without being made: of GQA there are no data."""
+    called: list[Any] = []
+
+    def run_all(configs: Sequence[Any], *_: Any) -> Iterator[Ended]:
+        for job, config in enumerate(configs):
+            called.append(config)
+            if config.task.name == "gqa":
+                yield Ended(job, None, "no data here", 2)
+            else:
+                key = content_hash(config.resolved())
+                yield Ended(job, make_record(config.method.name, config.seed, run_key=key))
+
+    monkeypatch.setattr("harness.matrix.run_all", run_all)
+    return called
+
+
+def test_a_comparison_is_one_run_for_every_cell(
+    compared: list[Any], harness: Run, tmp_path: Path
+) -> None:
+    words = ("--methods", "lst,unipt", "--tasks", "vqa@quick,vqa", "--seeds", "0,1", "--json")
+    place = ("--output", str(tmp_path), "--tracking-uri", "off")
+    code, out, err = harness("compare", *words, *place)
     assert code == 0
-    assert {"rows", "averages", "limited", "unfinished"} == set(json.loads(out))
-    assert "Run 8 of 8: unipt on gqa, seed 1" in err
-    cells = [(config.task.name, config.method.name, config.seed) for config in runs]
+    assert len(json.loads(out)["rows"]) == 2
+    assert "[8/8] unipt on vqa, seed 1" in err
+    cells = [(config.task.recipe, config.method.name, config.seed) for config in compared]
     assert len(set(cells)) == len(cells) == 8
+    (report,) = (tmp_path / "comparisons").glob("*/report.html")
+    assert "unipt" in report.read_text()
 
 
 def test_a_comparison_goes_on_where_one_run_cannot(
-    harness: Run, monkeypatch: pytest.MonkeyPatch
+    compared: list[Any], harness: Run, tmp_path: Path
 ) -> None:
-    def run(config: Any, options: Any) -> Record:
-        if config.task.name == "gqa":
-            raise UserError("no data here")
-        return make_record(seed=config.seed)
-
-    monkeypatch.setattr("harness.run.run", run)
-    code, out, err = harness("compare", "--methods", "lst", "--tasks", "gqa,vqa")
+    place = ("--output", str(tmp_path), "--tracking-uri", "off")
+    code, out, err = harness("compare", "--methods", "lst", "--tasks", "gqa,vqa", *place)
     assert code == 2
     assert "Error: lst on gqa, seed 0: no data here" in err
-    assert "mp_ismoe" in out
+    assert "lst" in out
+
+
+def test_methods_are_named_once(harness: Run, tmp_path: Path) -> None:
+    both = ("--methods", "lst", "--matrix", "m.yaml")
+    for words in ((), both):
+        code, _, err = harness("compare", "--tasks", "vqa", *words)
+        assert code == 2
+        assert "Give --methods, or --matrix" in err
+
+
+def test_a_plan_says_what_is_missing(harness: Run, tmp_path: Path) -> None:
+    words = ("--methods", "lst,unipt", "--tasks", "vqa", "--seeds", "2", "--no-predict")
+    code, out, _ = harness("plan", *words, "--output", str(tmp_path), "--json")
+    assert code == 0
+    rows = json.loads(out)["rows"]
+    assert [(row["method"], row["seed"], row["status"]) for row in rows] == [
+        (method, seed, "missing") for method in ("lst", "unipt") for seed in (0, 1)
+    ]
+    code, out, _ = harness("plan", *words, "--output", str(tmp_path))
+    assert "0 of 4 runs are done, 4 to be run" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--study", "bits-noise-expert"),
+            "neither a study nor a file. Did you mean 'bits-noise-experts'?",
+        ),
+        (("--sampler", "tpee"), "Did you mean 'tpe'?"),
+        (("--sampler", "tpe"), "say how many points with --trials"),
+        (("--trials", "3"), "a grid runs all of its 24 points"),
+        (("--objectives", "speed"), "write score, or score,memory"),
+        (("--rerun", "alway"), "Did you mean 'always'?"),
+        (("--budget", "2GiBs"), "2GiBs"),
+        (("--method", "lst,full"), "names 2 methods"),
+        (("--method", "lst"), "Unknown field 'method.bits'"),
+        (("--seeds", "0"), "a count is 1 or more"),
+        (("--storage", "nowhere"), "--storage nowhere cannot be used"),
+    ],
+)
+def test_a_wrong_study_is_one_message(
+    words: tuple[str, ...], message: str, harness: Run, tmp_path: Path
+) -> None:
+    code, out, err = harness("ablate", *words, "--output", str(tmp_path))
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(

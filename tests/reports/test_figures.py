@@ -9,7 +9,7 @@ from PIL import Image
 from harness.memory.categories import CATEGORIES
 from harness.record import Memory
 from harness.testing.records import make_memory, make_provenance, make_record, make_timeline
-from reports.figures import _spread, learning_curve, memory_timeline
+from reports.figures import learning_curve, memory_timeline, spread_heights
 from reports.palette import CATEGORY_COLOURS, METHOD_COLOURS, method_colour
 
 HOSTILE = "<script>alert(1)</script> $x_2$ 100% \\frac{1}{ & |\x1b[31m"
@@ -100,8 +100,8 @@ def test_every_category_has_one_colour_of_its_own():
 
 
 def test_labels_are_spread_without_changing_their_order():
-    assert _spread([10, 50], gap=5, top=100) == [10, 50]
-    assert _spread([97, 98, 99], gap=5, top=100) == [90, 95, 100]
+    assert spread_heights([10, 50], gap=5, top=100) == [10, 50]
+    assert spread_heights([97, 98, 99], gap=5, top=100) == [90, 95, 100]
 
 
 def test_figures_import_neither_torch_nor_pyplot():

@@ -1,0 +1,137 @@
+"""``reproduce``: the MP-ISMoE paper's tables and statements beside our own numbers."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.commands.common import (
+    Json,
+    Output,
+    Verbose,
+    examples,
+    print_json,
+    set_up_logging,
+    stdout_console,
+)
+from harness.errors import UserError, did_you_mean
+
+EXAMPLES = examples(
+    "harness reproduce table2 --predict",
+    "harness reproduce claims --output runs --markdown",
+)
+TABLES = ("table1", "table2", "table3", "table4")
+CLAIMS = "claims"
+INCONSISTENCIES = "inconsistencies"
+NAMES = (*TABLES, CLAIMS, INCONSISTENCIES)
+FORMATS = ("text", "md", "json")
+
+
+def reproduce(
+    what: Annotated[
+        str, typer.Argument(help="table1, table2, table3, table4, claims or inconsistencies.")
+    ],
+    output: Output = Path("runs"),
+    predict: Annotated[
+        bool,
+        typer.Option(
+            "--predict",
+            help="Predict the memory and count the parameters of a table's rows that are not yet "
+            "in OUTPUT/reproduce/predicted.json: up to half a minute a row.",
+        ),
+    ] = False,
+    form: Annotated[str, typer.Option("--format", help="text, md or json.")] = "text",
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Put our numbers beside the MP-ISMoE paper's.
+
+    A table shows every printed number with ours, labelled as measured, stand-in, predicted or not
+    yet. 'claims' decides fourteen statements of the paper from the runs in --output.
+    'inconsistencies' recomputes what the paper's own numbers contradict.
+    """
+    set_up_logging(verbose)
+    _check(what, form, predict)
+    form = "json" if as_json else "md" if markdown else form
+    if what in TABLES:
+        _show_table(what, output, predict, form)
+    elif what == CLAIMS:
+        _show_claims(output, form)
+    else:
+        _show_inconsistencies(form)
+
+
+def _check(what: str, form: str, predict: bool) -> None:
+    if what not in NAMES:
+        raise UserError(f"There is no '{what}' to reproduce.{did_you_mean(what, NAMES)}")
+    if form not in FORMATS:
+        raise UserError(f"--format '{form}': write {', '.join(FORMATS)}.")
+    if predict and what not in TABLES:
+        raise UserError(f"--predict is for tables; '{what}' needs no prediction.")
+
+
+def _show_table(name: str, output: Path, predict: bool, form: str) -> None:
+    from harness.record import RecordStore, check_writable
+    from reports.reproduce.layout import table_data, table_markdown, table_shown
+    from reports.reproduce.predictions import Predictions, read_predictions, write_predictions
+    from reports.reproduce.tables import reproduced_table
+
+    records = list(RecordStore(output))
+    predictions: Predictions = read_predictions(output)
+    if predict:
+        from harness.reproduction import predict_table
+
+        check_writable(output)
+        predictions = predict_table(
+            name, predictions, lambda found: write_predictions(output, found)
+        )
+    found = reproduced_table(name, records, predictions, _about_steps())
+    console = stdout_console()
+    _print(form, table_data(found), table_markdown(found), table_shown(found, console.width))
+
+
+def _about_steps() -> dict[str, str]:
+    """Return, by backbone, the sizes of its step and what is known of its printed memory."""
+    from harness.cards import BACKBONES
+    from reports.published import BACKBONES as PRINTED
+
+    about = {}
+    for name in PRINTED:
+        step = BACKBONES.choose(name).card.paper
+        summed = (
+            f" Printed memory seems to be summed over {step.gpus} GPUs." if step.gpus > 1 else ""
+        )
+        about[name] = f"predicted at a batch of {step.batch_size} on one GPU.{summed} {step.note}"
+    return about
+
+
+def _show_claims(output: Path, form: str) -> None:
+    from harness.record import RecordStore
+    from reports.reproduce.claims_layout import claims_data, claims_markdown, claims_shown
+    from reports.reproduce.verdicts import decide_all
+
+    found = decide_all(list(RecordStore(output)))
+    _print(form, claims_data(found), claims_markdown(found), claims_shown(found))
+
+
+def _show_inconsistencies(form: str) -> None:
+    from reports.reproduce.inconsistencies import inconsistencies
+    from reports.reproduce.inconsistencies_layout import (
+        inconsistencies_data,
+        inconsistencies_markdown,
+        inconsistencies_shown,
+    )
+
+    found = inconsistencies()
+    data, text = inconsistencies_data(found), inconsistencies_markdown(found)
+    _print(form, data, text, inconsistencies_shown(found))
+
+
+def _print(form: str, data: Any, text: str, shown: Any) -> None:
+    if form == "json":
+        print_json(data)
+    elif form == "md":
+        print(text, end="")
+    else:
+        stdout_console().print(shown)

@@ -1,0 +1,1 @@
+"""The MP-ISMoE paper's tables and statements beside what Records say of them."""

@@ -1,0 +1,122 @@
+"""Effects over tasks and seeds: intervals, p-values, and how many seeds a decision would take."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+RESAMPLES = 10_000
+RNG_SEED = 0
+POWER = 0.8
+LEVEL = 0.05
+MIN_SEEDS = 5
+MIN_TASKS = 2
+MOST_SEEDS = 1000
+
+Values = Mapping[str, Sequence[float]]
+"""By task, one value for each seed."""
+
+
+@dataclass(frozen=True)
+class Bootstrap:
+    """The distribution of a mean effect under resampling.
+
+    Attributes:
+        effect: the mean over tasks of the means over seeds.
+        draws: the same of every resample.
+    """
+
+    effect: float
+    draws: NDArray[np.float64]
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Return the percentile interval."""
+        tail = 50 * (1 - confidence)
+        low, high = np.percentile(self.draws, [tail, 100 - tail])
+        return float(low), float(high)
+
+    def p_above(self, bound: float) -> float:
+        """Return the one-sided p-value of "the effect is no larger than ``bound``"."""
+        return (1 + int(np.sum(self.draws <= bound))) / (1 + len(self.draws))
+
+    def p_below(self, bound: float) -> float:
+        """Return the one-sided p-value of "the effect is no smaller than ``bound``"."""
+        return (1 + int(np.sum(self.draws >= bound))) / (1 + len(self.draws))
+
+
+def hierarchical_bootstrap(values: Values, resamples: int = RESAMPLES) -> Bootstrap:
+    """Resample tasks, and the seeds of every task drawn.
+
+    The seeds of one task are no independent draws of what a method does elsewhere, so that tests
+    on the pooled values would be too sure of themselves. The same values give the same numbers.
+
+    Source: Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8.
+
+    Args:
+        values: of at least one task, each with at least one seed.
+        resamples: how many.
+    """
+    rng = np.random.default_rng(RNG_SEED)
+    own = [np.asarray(values[task], dtype=np.float64) for task in sorted(values)]
+    tasks = len(own)
+    chosen = rng.integers(tasks, size=(resamples, tasks))
+    means = np.stack([_resampled_means(seeds, (resamples, tasks), rng) for seeds in own])
+    draws = np.take_along_axis(means, chosen[None], axis=0)[0].mean(axis=1)
+    return Bootstrap(float(np.mean([seeds.mean() for seeds in own])), draws)
+
+
+def _resampled_means(
+    seeds: NDArray[np.float64], shape: tuple[int, int], rng: np.random.Generator
+) -> NDArray[np.float64]:
+    return seeds[rng.integers(len(seeds), size=(*shape, len(seeds)))].mean(axis=-1)
+
+
+def within_deviation(values: Values) -> float | None:
+    """Return the pooled standard deviation of seeds within tasks; None where every task has one."""
+    squares = sum(float(np.var(seeds)) * len(seeds) for seeds in values.values())
+    freedom = sum(len(seeds) - 1 for seeds in values.values())
+    return (squares / freedom) ** 0.5 if freedom else None
+
+
+def seeds_needed(deviation: float, distance: float, tasks: int) -> int | None:
+    """Return the seeds a task with which an effect this far from its bound would be decided.
+
+    Of a two-sided test at 5 % with a power of 80 %: n = ((z_.975 + z_.8) sd / distance)^2 values.
+
+    Source: Cohen, Statistical Power Analysis for the Behavioral Sciences, 1988, section 2.4.
+
+    Args:
+        deviation: of the seeds within a task.
+        distance: of the effect from the bound, in the same unit.
+        tasks: over which the seeds are spread.
+
+    Returns:
+        At least the five that a claim takes; None for more than a thousand.
+    """
+    if distance == 0:
+        return None
+    quantiles = float(norm.ppf(1 - LEVEL / 2) + norm.ppf(POWER))
+    values = (quantiles * deviation / distance) ** 2
+    each = max(MIN_SEEDS, ceil(values / tasks)) if values < MOST_SEEDS * tasks else MOST_SEEDS + 1
+    return each if each <= MOST_SEEDS else None
+
+
+def holm(p_values: Sequence[float], statements: int) -> list[float]:
+    """Return p-values that are adjusted for the number of statements, in the order given.
+
+    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
+
+    Args:
+        p_values: of the statements with data.
+        statements: all of them, those without data included.
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted = [1.0] * len(p_values)
+    highest = 0.0
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (statements - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted

@@ -1,0 +1,102 @@
+import re
+import shutil
+import string
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.testing.records import make_memory, make_provenance, make_record
+from reports.comparison import compare
+from reports.latex import PREAMBLE, comparison_latex, escaped
+
+HOSTILE = (
+    r"\input{/etc/passwd} $x_2$ 100% #1 & {~^} [a] * -- `q' " + '"<|>" 中é\x1b\n\\end{document}'
+)
+
+
+def records():
+    scores = {"full": 0.95, "lst": 0.7, "mp_ismoe": 0.9}
+    return [
+        make_record(m, seed, score + seed / 100, memory=make_memory(1 + len(m)))
+        for m, score in scores.items()
+        for seed in range(3)
+    ]
+
+
+def alone(tables: str) -> str:
+    """Return the document that the preamble's comment describes."""
+    packages = re.search(r"(\\documentclass.*\\begin\{document\})", PREAMBLE).group()
+    return f"{packages}\n{tables}\n\\end{{document}}\n"
+
+
+def test_a_ranking_is_a_booktabs_table_with_the_numbers():
+    text = comparison_latex(compare(records()))
+    for words in (
+        r"\begin{tabular}{lrrrrrrr}",
+        r"\toprule",
+        r"\midrule",
+        r"\bottomrule",
+        r"full & 96.0 $\pm$ 1.0 & 93.5\textendash{}98.5 & 3 &",
+        r"mp\_ismoe & 91.0",
+        r"vqa accuracy on the test split of easy-vqa (vqa), recipe default, backbone scenes\_vl",
+        "Student's t",
+        "% Left out: 0 limited, 0 unfinished runs.",
+    ):
+        assert words in text
+    assert text.index("full &") < text.index("mp\\_ismoe &") < text.index("lst &")
+
+
+def test_every_ranking_has_a_table_of_its_own():
+    other = make_record("lst", task="gqa", dataset="scenes-gqa")
+    text = comparison_latex(compare([*records(), other]))
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{table}") == 2
+
+
+def test_bundled_data_and_runs_left_out_are_told():
+    bundled = make_record(provenance=make_provenance("bundled"))
+    limited = make_record(seed=1, provenance=make_provenance(limited=True))
+    text = comparison_latex(compare([bundled, limited, make_record(seed=2, status="oom")]))
+    assert "comparable with no published score" in text
+    assert "1 limited, 1 unfinished" in text
+
+
+def test_no_runs_are_said_to_be_none():
+    assert "no finished runs" in comparison_latex(compare([]))
+
+
+@given(st.text())
+def test_escaped_text_holds_no_command_of_its_own(text):
+    shown = escaped(text)
+    assert shown.isascii()
+    assert shown.isprintable()
+    assert "--" not in shown
+    plain = re.sub(
+        r"\\(textbackslash|textasciicircum|textasciitilde|textless|textgreater|textbar"
+        r"|textasciigrave|textendash)\{\}|\$\\pm\$|\\[{}%$&#_]|\{''\}|\{[\[\]*]\}|-\{\}",
+        "",
+        shown,
+    )
+    assert not set(plain) & set('\\{}%$&#_^~<>|`"[]*')
+
+
+@given(st.text(alphabet=string.ascii_letters + string.digits + " .,:;=()+/!?@-"))
+def test_ordinary_text_stays_as_it_is(text):
+    assert escaped(text).replace("-{}", "-") == " ".join(text.split())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_the_tables_compile(tmp_path):
+    names = dict.fromkeys(("dataset", "task", "recipe", "backbone", "preset"), HOSTILE)
+    hostile = make_record(HOSTILE, **names)
+    (tmp_path / "tables.tex").write_text(alone(comparison_latex(compare([*records(), hostile]))))
+    done = subprocess.run(
+        ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "tables"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "tables.pdf").stat().st_size > 0
