@@ -220,8 +220,11 @@ def _budget(budget: str | None, fill: str | None) -> "Callable[[RunRequest], Run
     from harness.commands.run import within_budget
     from harness.config import resolve
 
+    if budget is None and fill is not None:
+        raise UserError(f"--fill-budget {fill}: there is nothing to fill; give --budget too.")
+
     def hold(request: "RunRequest") -> "RunRequest":
-        if budget is None and fill is None:
+        if budget is None:
             return request
         fields = type(resolve(request).method.config).model_fields
         return within_budget(request, budget, fill if fill in fields else None)

@@ -96,7 +96,7 @@ class Requantizer:
         self.masters = masters
         self.config = config
         self.rounds = 0
-        self._seed = int(torch.randint(2**62, (), generator=generator))
+        self._seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
         self._statistics: dict[str, LayerStatistics] = {}
         self._calibrated = False
         self._calibration_peak_bytes = 0

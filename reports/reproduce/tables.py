@@ -1,6 +1,6 @@
 """The paper's tables with our numbers beside the printed ones, each labelled by its kind."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from statistics import fmean
@@ -20,6 +20,7 @@ from reports.reproduce.selection import setting_name, usable
 from reports.reproduce.stand_ins import Ours, runs_named, score_beside
 
 GIB = 2**30
+PUBLISHED = "published"  # the preset of settings that a source has on a backbone
 NOT_PREDICTED = "not predicted yet (--predict)"
 _GLUE_TASKS = 8
 _MEMORY = ("memory_train", "memory_test")
@@ -218,16 +219,31 @@ def _notes(blocks: Sequence[Block], predictions: Predictions) -> list[str]:
         )
     if "mAP" in metrics:
         notes.append("What the paper prints as mAP is here the accuracy at IoU 0.5.")
-    kinds = {ours.note for block in blocks for c in block.cells.values() for ours in c.ours}
-    if NOT_PREDICTED in kinds:
-        notes.append(f"Memory and trainable parameters without a figure: {NOT_PREDICTED}.")
-    notes += sorted(kinds & {p.note for p in predictions.values() if p.note})
-    notes += sorted(
-        f"{cell.published.method} on {cell.published.backbone}: {ours.note}"
+    counts = [
+        (cell.published, cell.ours[0])
         for block in blocks
         for cell in block.cells.values()
-        for ours in cell.ours
-        if ours.note in {p.reason for p in predictions.values() if p.reason}
-        and cell.published.metric == "trainable_params"
-    )
-    return notes
+        if cell.published.metric == "trainable_params"
+    ]
+    if any(ours.note == NOT_PREDICTED for _, ours in counts):
+        notes.append(f"Memory and trainable parameters without a figure: {NOT_PREDICTED}.")
+    notes += sorted({ours.note for _, ours in counts if ours.kind == "predicted" and ours.note})
+    reasons = {found.reason for found in predictions.values() if found.reason}
+    notes += [
+        f"{row_label(value.method, value.host)} on {value.backbone}: {ours.note}"
+        for value, ours in counts
+        if ours.note in reasons
+    ]
+    return [*notes, *_default_notes(counts)]
+
+
+def _default_notes(counts: Sequence[tuple[PublishedValue, Ours]]) -> Iterator[str]:
+    """Name the rows whose setting on a backbone is not known, so that ours was predicted."""
+    rows: dict[str, list[str]] = {}
+    for value, ours in counts:
+        known = ours.setting == "full" or ours.setting.endswith(f"@{PUBLISHED}")
+        if ours.kind == "predicted" and not known:
+            rows.setdefault(value.backbone, []).append(row_label(value.method, value.host))
+    for backbone, names in rows.items():
+        own = ", ".join(dict.fromkeys(names))
+        yield f"Predicted on {backbone} in settings of this package, for want of others: {own}."

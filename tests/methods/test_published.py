@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from harness.cards import BACKBONES, METHODS
+from harness.cards import METHODS
 from harness.counting import count_parameters
 from harness.errors import UserError
 from harness.testing.methods import build_method
@@ -117,3 +118,8 @@ def test_experts_on_sherl_are_counted_by_the_same_rule(hidden, trainable):
 def test_published_without_such_a_setting_is_refused():
     with pytest.raises(UserError, match=r"'lst' has no published setting for backbone 'scenes_vl'"):
         count_parameters("lst@published", "scenes_vl")
+
+
+@pytest.mark.parametrize("preset", METHODS.card("mp_ismoe").presets)
+def test_every_preset_is_counted_without_weights(preset):
+    assert count_parameters(f"mp_ismoe@{preset}", "minilm").trainable > 0

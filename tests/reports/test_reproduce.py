@@ -289,6 +289,14 @@ def test_predictions_stand_in_the_printed_unit_in_gib_and_in_percent() -> None:
     assert NOT_PREDICTED in text  # of the other rows
 
 
+def test_a_row_without_a_published_setting_is_predicted_in_ours_and_named() -> None:
+    known = unipt_predicted()
+    assert "for want of others" not in table_markdown(reproduced_table("table2", [], known))
+    own = unipt_predicted(setting="unipt")
+    text = table_markdown(reproduced_table("table2", [], own))
+    assert "Predicted on T5-base in settings of this package, for want of others: UniPT" in text
+
+
 def test_a_row_that_cannot_be_predicted_says_why() -> None:
     empty = {"train_peak_bytes": None, "inference_peak_bytes": None, "trainable": None}
     known = {
