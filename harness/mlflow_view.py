@@ -16,11 +16,14 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 
 from harness.flat import flatten
-from harness.record import Record, load_record
+from harness.record import Record, content_hash, load_record
 from harness.tracking import SERVERS
+from reports.fairness import fairness_group
 
 EXPERIMENT = "metl"
 GROUP_TAG = "group_sha256"
+OF_TRAINING = ("mlflow.experimentKind", "custom_model_development")
+"""What makes MLflow show an experiment as one of trained models."""
 LOCK_SECONDS = 60
 PARAMS_PER_CALL = 100
 VALUE_LENGTH = 5000
@@ -65,11 +68,11 @@ class MlflowView:
                 [self.experiment_id], f"tags.run_key = '{record.run_key}'"
             ):
                 if run.data.tags.get("record_sha256") == digest:
-                    self._place(run.info.run_id, parents)
+                    self._place(run.info.run_id, record, parents)
                     return run.info.run_id
                 self.client.delete_run(run.info.run_id)
             run_id = self._write(record, digest, [record_path, *files])
-            self._place(run_id, parents)
+            self._place(run_id, record, parents)
             return run_id
 
     def log_report(self, group: str, files: Sequence[Path]) -> None:
@@ -79,10 +82,11 @@ class MlflowView:
             for path in files:
                 self.client.log_artifact(run_id, str(path))
 
-    def _place(self, run_id: str, parents: Sequence[str]) -> None:
-        """Put a run below its parents, as MLflow's own nested runs are."""
+    def _place(self, run_id: str, record: Record, parents: Sequence[str]) -> None:
+        """Put a run below its parents, as MLflow's own nested runs are, and name it after them."""
         if parents:
             self.client.set_tag(run_id, MLFLOW_PARENT_RUN_ID, self._parent(tuple(parents)))
+            self.client.update_run(run_id, name=f"{parents[-1]}, seed {record.seed}")
 
     def _parent(self, path: tuple[str, ...]) -> str:
         """Return the run that stands for a group, below those of the groups around it."""
@@ -132,7 +136,9 @@ class MlflowView:
         if found is None:
             try:
                 location = artifacts if self.is_database else None
-                return self.client.create_experiment(EXPERIMENT, artifact_location=location)
+                return self.client.create_experiment(
+                    EXPERIMENT, artifact_location=location, tags=dict([OF_TRAINING])
+                )
             except MlflowException:  # another process was first
                 found = self.client.get_experiment_by_name(EXPERIMENT)
                 if found is None:
@@ -156,6 +162,7 @@ def tags(record: Record) -> Iterator[tuple[str, str]]:
     yield "data_source", origin.data.source
     yield "device", origin.device
     yield "commit", str(origin.commit)
+    yield "fairness_group", content_hash(fairness_group(record))[:DIGEST_LENGTH]
     if record.error:
         yield "error", record.error[:VALUE_LENGTH]
 

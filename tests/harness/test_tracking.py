@@ -126,8 +126,8 @@ def test_runs_of_a_group_lie_below_it_and_below_their_cell(tmp_path):
     assert worker._process.wait(60) == 0
     assert _tree(tmp_path) == [
         ("bits=8", "study <1>"),
-        ("mp_ismoe-vqa-0", "bits=8"),
-        ("mp_ismoe-vqa-1", "bits=8"),
+        ("bits=8, seed 0", "bits=8"),
+        ("bits=8, seed 1", "bits=8"),
         ("study <1>", None),
     ]
     assert list((tmp_path / "mlartifacts").rglob("study.md"))
