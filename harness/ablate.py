@@ -12,12 +12,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from filelock import FileLock
 from optuna.trial import Trial
 
 from harness.cards import TASKS
 from harness.config import RunConfig, RunRequest, resolve
 from harness.design import Design, Point
-from harness.dispatch import Ended, Pool
+from harness.dispatch import Ended, WorkerPool, make_pool
 from harness.errors import UserError
 from harness.groups import Group, save_group
 from harness.known_runs import KnownRuns
@@ -97,6 +98,7 @@ class Ablation:
         directions = [{"score": better, "memory": "minimize"}[name] for name in ask.objectives]
         self.name = study_name(design, ask, self.base)
         check_writable(options.output)
+        (options.output / "locks").mkdir(exist_ok=True)
         self.proposals = open_proposals(self.name, design, directions, options.output, ask.storage)
         self.known = KnownRuns(RecordStore(options.output).readable()[0])
         self.points: dict[int, _Point] = {}  # by job
@@ -111,11 +113,12 @@ class Ablation:
         self.proposals.begin(again=self._is_wanted_again)
         wanted, done = self.proposals.wanted, self.proposals.finished
         self.view.start([], 0)
-        self.view.expect((wanted - done) * len(self.ask.seeds))
+        self.view.expect(max(0, wanted - done) * len(self.ask.seeds))
         self.view.say(f"Study {self.name}: {done} of {wanted} points are done.")
-        warn_of_threads([self.base] * (self.workers if done < wanted else 0), self.workers)
+        if self.options.launcher == "local":
+            warn_of_threads([self.base] * (self.workers if done < wanted else 0), self.workers)
         try:
-            with Pool(self.workers, self.options, self) as pool:
+            with make_pool(self.workers, self.options, self) as pool:
                 self._work(pool)
             self.view.close()
             study = self._save()
@@ -131,7 +134,7 @@ class Ablation:
         failed = any(cell.status not in ("done", "pruned") for cell in cells)
         return self.options.rerun == "failed" and failed
 
-    def _work(self, pool: Pool) -> None:
+    def _work(self, pool: WorkerPool[Any]) -> None:
         try:
             self._take_points(pool)
             for ended in pool.ended():
@@ -144,7 +147,7 @@ class Ablation:
             for point in {id(point): point for point in self.points.values()}.values():
                 self.proposals.put_back(point.trial)  # its other runs had not begun
 
-    def _take_points(self, pool: Pool) -> None:
+    def _take_points(self, pool: WorkerPool[Any]) -> None:
         """Take up points while a worker is free; runs that stand from before end at once."""
         while pool.free > 0 and (taken := self.proposals.take()) is not None:
             point = self._prepare(*taken)
@@ -250,6 +253,10 @@ class Ablation:
 
     def _save(self) -> Study:
         """Write the study's document, all of which Optuna's study holds."""
+        with FileLock(self.options.output / "locks" / f"{self.name}.lock"):  # the latest stays
+            return self._save_alone()
+
+    def _save_alone(self) -> Study:
         cells = self.proposals.cells()
         if self.design.sampler == "grid":
             told = {(json.dumps(cell.point, sort_keys=True), cell.seed) for cell in cells}

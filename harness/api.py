@@ -49,7 +49,8 @@ class Settings(TypedDict, total=False):
         grad_checkpoint: whether blocks are run again in the backward pass.
         limit: rows of each split; the run is marked as limited.
         budget: most memory of training, such as ``"2GiB"``, or a method that needs as much.
-        fill_budget: whole number of the method that may fill it.
+        fill_budget: whole number of the method that may fill it, or ``"auto"``: each method grows
+            what its card names.
         output: folder of records, checkpoints and figures; default ``runs``.
         tracking_uri: MLflow's; default ``"off"``; None for the database in ``output``.
         rerun: which runs that have ended are made again: ``never``, ``failed`` (default) or
@@ -115,6 +116,7 @@ def compare(
     seeds: int | Sequence[int] = 1,
     *,
     workers: int = 1,
+    launcher: str = "local",
     **settings: "Unpack[Settings]",
 ) -> list["Record"]:
     """Run several methods on several tasks and return the Records: task, method, seed.
@@ -133,6 +135,8 @@ def compare(
         seeds: how many, from 0, or which.
         workers: runs at a time. One is run in this process; several have processes of their own,
             so that a script needs ``if __name__ == "__main__":`` around the call.
+        launcher: ``local``; ``ray``, the Ray cluster of this machine, which is started where there
+            is none; or ``ray://HOST:PORT``. All nodes must share the output folder.
         **settings: see :class:`Settings`.
 
     Raises:
@@ -142,16 +146,18 @@ def compare(
     """
     _check("compare", settings)
     from harness.plan import make_plan, named_methods
+    from harness.run_options import check_launcher
 
     if workers < 1:
         raise UserError(f"workers={workers}: 1 or more.")
+    options = replace(_options(settings), launcher=check_launcher(launcher))
     request = _request(settings)
     hold = partial(_hold, settings=settings, of_many=True)
     entries = named_methods(_words(methods))
     plan = make_plan(entries, _words(tasks), _seeds(seeds), request, hold)
     for pair, reason in plan.left_out.items():
         logger.warning("Left out: %s: %s", pair, reason)
-    return _run_all(plan.configs, workers, _options(settings))
+    return _run_all(plan.configs, workers, options)
 
 
 def records(output: File = "runs") -> list["Record"]:
@@ -291,14 +297,11 @@ def _hold(request: "RunRequest", settings: Settings, of_many: bool = False) -> "
     Where it is one of many, a method without the field to fill just has to fit.
     """
     from harness.commands.run import within_budget
-    from harness.config import resolve
 
     budget, fill = settings.get("budget"), settings.get("fill_budget")
     if budget is None and fill is None:
         return request
-    if budget and of_many and fill not in type(resolve(request).method.config).model_fields:
-        fill = None
-    return within_budget(request, budget, fill)
+    return within_budget(request, budget, fill, of_many)
 
 
 def _run_one(config: "RunConfig", options: "RunOptions") -> "Record":
@@ -317,7 +320,8 @@ def _run_all(configs: "Sequence[RunConfig]", workers: int, options: "RunOptions"
     Raises:
         ConfigError: some could not begin.
     """
-    made = _in_workers(configs, workers, options) if workers > 1 else _here(configs, options)
+    here = workers == 1 and options.launcher == "local"
+    made = _here(configs, options) if here else _in_workers(configs, workers, options)
     ended = [one.record for one in made if one.record is not None]
     if any(one.exit_code == INTERRUPTED for one in made) or any(
         record.status == "cancelled" for record in ended

@@ -48,6 +48,20 @@ class Reading(Config):
     fields: tuple[str, ...] = ()
 
 
+class Growth(Config):
+    """What makes a method larger, for ``--fill-budget auto``.
+
+    Attributes:
+        field: a whole number of the method's configuration, or null where another one stands in.
+        rising: whether capacity rises with it; else it falls, down to 1.
+        step: rising values that are not configured are multiples of it.
+    """
+
+    field: str
+    rising: bool = True
+    step: int = Field(default=1, ge=1)
+
+
 class MethodCard(Card):
     """A method of transfer learning.
 
@@ -66,6 +80,7 @@ class MethodCard(Card):
         modalities: what the task's rows must hold.
         package: a package beyond the required ones, which the extra of that name installs.
         published: by backbone, the setting that ``method@published`` stands for there.
+        grows: what adds capacity; None where nothing does.
         trains: what the method trains, as a sentence.
         gradient: where the gradient flows, beyond what ``backbone_gradients`` says.
         cost: trainable parameters and saved activations, as formulas.
@@ -84,6 +99,7 @@ class MethodCard(Card):
     modalities: tuple[Modality, ...] = ()
     package: str | None = None
     published: Mapping[str, Published] = Field(default_factory=dict)
+    grows: Growth | None = None
     trains: str = ""
     gradient: str = ""
     cost: Cost | None = None
@@ -106,11 +122,13 @@ class MethodCard(Card):
     @model_validator(mode="after")
     def _check_fields(self) -> "MethodCard":
         named = {field for reading in self.readings for field in reading.fields}
+        if self.grows is not None:
+            named.add(self.grows.field)
         if self.cost is not None:
             named |= {s.field for s in self.cost.symbols.values() if s.field is not None}
         strange = sorted(named - set(self.config.model_fields))
         if strange:
-            raise ValueError(f"cost or readings name fields {strange}, which there are not")
+            raise ValueError(f"cost, growth or readings name fields {strange}, which there are not")
         return self
 
     @property

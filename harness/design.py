@@ -52,7 +52,7 @@ class Design(BaseModel):
         trials: points to choose; for ``grid`` none but all.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: str
     about: str = ""
@@ -63,7 +63,7 @@ class Design(BaseModel):
     sampler: Sampler = "grid"
     trials: int | None = Field(None, ge=1)
 
-    @field_validator("axes", "settings", mode="before")
+    @field_validator("axes", "settings", "when", mode="before")
     @classmethod
     def _read_numbers(cls, values: Any) -> Any:
         return _with_numbers(values)
@@ -90,11 +90,16 @@ class Design(BaseModel):
         for axis, others in self.when.items():
             if axis not in order:
                 raise ValueError(f"when: '{axis}' is no axis.{did_you_mean(axis, order)}")
-            for other in others:
+            for other, value in others.items():
                 if other not in order[: order.index(axis)]:
                     raise ValueError(
                         f"when: axis '{axis}' can depend on an axis before it, and '{other}' is "
                         "none"
+                    )
+                if value not in list(self.axes[other]):
+                    raise ValueError(
+                        f"when: axis '{other}' is never {value}."
+                        f"{did_you_mean(str(value), map(str, self.axes[other]))}"
                     )
         return self
 
@@ -204,14 +209,22 @@ def read_design(name: str) -> Design:
     try:
         return Design.model_validate({"name": path.stem, **content})
     except ValidationError as error:
-        raise ConfigError([_sentence(path, item) for item in error.errors()]) from None
+        sentences = (_sentence(path, item) for item in error.errors())
+        raise ConfigError(list(dict.fromkeys(sentences))) from None
 
 
 def _sentence(path: Path, item: Any) -> str:
     place = ".".join(str(part) for part in item["loc"])
+    section, *within = item["loc"] or ("",)
+    if section == "axes" and within:  # it could have been one of many types, each with its reason
+        return (
+            f"{path}: axes.{within[0]}: write a list of values, each a finite number, a word, "
+            "true, false or null; or named levels that set fields, 'with: {method.bits: 4}'."
+        )
     if item["type"] == "extra_forbidden":
         return f"{path}: unknown field '{place}'.{did_you_mean(place, Design.model_fields)}"
-    return f"{path}: {place}: {item['msg'].removeprefix('Value error, ')}."
+    message = item["msg"].removeprefix("Value error, ")
+    return ": ".join(filter(None, (str(path), place, message))) + "."
 
 
 def _with_numbers(value: Any) -> Any:

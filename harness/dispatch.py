@@ -1,26 +1,27 @@
 """Runs in processes of their own: several at a time, and none takes the others with it.
 
-A worker process runs one configuration after another. One that dies, out of memory for instance,
-is an outcome of its run alone, and another takes its place. The parent imports no torch.
+A worker makes one run after another, in a process on this machine or on a node of a Ray cluster.
+A process that dies, out of memory for instance, is an outcome of its run alone. The parent imports
+no torch.
 """
 
 import multiprocessing
+import multiprocessing.resource_tracker
 import os
 import signal
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from harness.config import RunConfig
 from harness.record import Epoch, Record, RecordStore
+from harness.run_options import RunOptions, is_cut_off
 from harness.tracking import OFF
-
-if TYPE_CHECKING:
-    from harness.run_options import RunOptions
 
 LEAVE_SECONDS = 60.0
 
@@ -63,31 +64,64 @@ class Nobody:
         return None
 
 
-@dataclass
-class _Worker:
-    process: BaseProcess
-    connection: "Connection[Any, Any]"
-    job: int | None = None
-    run_key: str | None = None
+class Worker(ABC):
+    """Makes one run after another, somewhere else.
 
-
-@dataclass
-class Pool:
-    """Worker processes that share a queue of runs; use it in a ``with`` block.
-
-    Args:
-        workers: processes at a time.
-        options: of every run; MLflow is left to the parent.
-        watcher: see :class:`Watcher`.
+    Attributes:
+        job: the number of the run at work; None where there is none.
     """
 
-    workers: int
-    options: "RunOptions"
-    watcher: Watcher = field(default_factory=Nobody)
-    _queue: deque[tuple[int, RunConfig]] = field(default_factory=deque)
-    _alive: list[_Worker] = field(default_factory=list)
+    job: int | None = None
 
-    def __enter__(self) -> "Pool":
+    @abstractmethod
+    def begin(self, config: RunConfig) -> None:
+        """Begin a run."""
+
+    @abstractmethod
+    def read(self) -> Epoch | Ended | None:
+        """Return what the run has come to: an epoch, its end (of job 0), or nothing to be told."""
+
+    @abstractmethod
+    def answer(self, reason: str | None) -> None:
+        """Say after an epoch why the run should end, or None."""
+
+    @abstractmethod
+    def interrupt(self) -> None:
+        """Interrupt the run, which keeps its state."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let the worker go."""
+
+
+W = TypeVar("W", bound=Worker)
+
+
+class WorkerPool(ABC, Generic[W]):
+    """Workers that share a queue of runs; use it in a ``with`` block.
+
+    Args:
+        workers: runs at a time.
+        options: of every run; MLflow is left to the parent.
+        watcher: see :class:`Watcher`; None for nobody.
+    """
+
+    def __init__(self, workers: int, options: RunOptions, watcher: Watcher | None = None) -> None:
+        self.workers = workers
+        self.options = replace(options, tracking_uri=OFF)
+        self.watcher = watcher or Nobody()
+        self._queue: deque[tuple[int, RunConfig]] = deque()
+        self._workers: list[W] = []
+
+    @abstractmethod
+    def _make_worker(self) -> W:
+        """Return one more worker."""
+
+    @abstractmethod
+    def _ready(self, busy: Sequence[W]) -> Sequence[W]:
+        """Wait until some workers have something to say, and return these."""
+
+    def __enter__(self) -> "WorkerPool[W]":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -101,7 +135,7 @@ class Pool:
     @property
     def unfinished(self) -> int:
         """Jobs that were submitted and have not ended."""
-        return len(self._queue) + sum(worker.job is not None for worker in self._alive)
+        return len(self._queue) + len(self._busy())
 
     def submit(self, job: int, config: RunConfig) -> None:
         """Queue a run under a number."""
@@ -111,86 +145,128 @@ class Pool:
     def ended(self) -> Iterator[Ended]:
         """Yield jobs as they end, until none is left; more may be submitted meanwhile."""
         while self.unfinished:
-            busy = {w.connection: w for w in self._alive if w.job is not None}
-            for ready in wait(list(busy)):
-                assert isinstance(ready, Connection)
-                outcome = self._read(busy[ready])
-                if outcome is not None:
+            for worker in self._ready(self._busy()):
+                assert worker.job is not None
+                said = worker.read()
+                if isinstance(said, Epoch):
+                    worker.answer(self.watcher.epoch(worker.job, said))
+                elif said is not None:
+                    outcome = replace(said, job=worker.job)
+                    worker.job = None
                     self._hand_out()
                     yield outcome
 
     def interrupt(self) -> Iterator[Ended]:
         """Drop what waits, interrupt what runs, and yield how that ended."""
         self._queue.clear()
-        for worker in self._alive:
-            if worker.job is not None and worker.process.pid is not None:
-                os.kill(worker.process.pid, signal.SIGINT)
+        for worker in self._busy():
+            worker.interrupt()
         yield from self.ended()
 
     def close(self) -> None:
-        """Let the workers go: each ends when it has nothing to do."""
+        """Let the workers go."""
         self._queue.clear()
-        for worker in self._alive:
-            worker.connection.close()
-        for worker in self._alive:
-            worker.process.join(LEAVE_SECONDS if worker.job is None else 0)
-            if worker.process.is_alive():
-                worker.process.kill()
-        self._alive.clear()
+        for worker in self._workers:
+            worker.close()
+        self._workers.clear()
+
+    def _busy(self) -> list[W]:
+        return [worker for worker in self._workers if worker.job is not None]
 
     def _hand_out(self) -> None:
-        while self._queue:
-            idle = [worker for worker in self._alive if worker.job is None]
-            if not idle and len(self._alive) >= self.workers:
-                return
-            worker = idle[0] if idle else self._start()
-            worker.job, config = self._queue.popleft()
-            worker.run_key = None
-            self.watcher.began(worker.job)
-            worker.connection.send(config)
+        while self._queue and len(self._busy()) < self.workers:
+            idle = [worker for worker in self._workers if worker.job is None]
+            if not idle:
+                idle = [self._make_worker()]
+                self._workers += idle
+            job, config = self._queue.popleft()
+            self.watcher.began(job)
+            idle[0].job = job
+            idle[0].begin(config)
 
-    def _start(self) -> _Worker:
+
+class Process(Worker):
+    """A process of this machine, which is started again if it died.
+
+    Args:
+        options: of every run.
+    """
+
+    def __init__(self, options: RunOptions) -> None:
+        self.options = options
+        self._run_key: str | None = None
+        self._interrupted = False
+        self._start()
+
+    def begin(self, config: RunConfig) -> None:
+        """See :class:`Worker`."""
+        if not self._process.is_alive():
+            self._start()
+        self._run_key, self._interrupted = None, False
+        with suppress(ConnectionError):  # it died meanwhile, which its connection tells
+            self.connection.send(config)
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        options = replace(self.options, tracking_uri=OFF)
-        process = context.Process(target=_work, args=(theirs, options), daemon=True)
-        process.start()
-        theirs.close()
-        worker = _Worker(process, ours)
-        self._alive.append(worker)
-        return worker
-
-    def _read(self, worker: _Worker) -> Ended | None:
-        """Take one message of a worker; return how its job ended, once it has."""
-        assert worker.job is not None
-        job = worker.job
+        self.connection, theirs = context.Pipe()
+        self._process: BaseProcess = context.Process(
+            target=_work, args=(theirs, self.options), daemon=True
+        )
+        multiprocessing.resource_tracker.ensure_running()  # to start it would end the blocking
+        unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            kind, value = worker.connection.recv()
-        except (EOFError, ConnectionResetError):
-            return self._died(worker)
-        if kind == "key":
-            worker.run_key = value
-        elif kind == "epoch":
-            with suppress(BrokenPipeError):  # it died meanwhile, which the next message tells
-                worker.connection.send(self.watcher.epoch(job, value))
-        else:
-            worker.job = None
-            return replace(value, job=job)
-        return None
+            self._process.start()  # there Ctrl-C waits until the process can take it
+        finally:
+            theirs.close()  # before Ctrl-C: an end that is open here hides that the other died
+            signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
-    def _died(self, worker: _Worker) -> Ended:
-        """Return the end of a run whose process is gone; its Record says so too."""
-        assert worker.job is not None
-        self._alive.remove(worker)
-        worker.process.join()
-        error = f"the run's process {_cause(worker.process.exitcode)}"
+    def read(self) -> Epoch | Ended | None:
+        """See :class:`Worker`."""
+        try:
+            kind, value = self.connection.recv()
+        except (EOFError, OSError):  # the latter in the middle of a message
+            return self._died()
+        if kind == "key":
+            self._run_key = value
+            return None
+        assert isinstance(value, Epoch | Ended)
+        return value
+
+    def _died(self) -> Ended:
+        """Return the end of a run whose process is gone; its Record says so too.
+
+        Where the Record tells of an outcome, the process died behind it.
+        """
+        self._process.join()
+        status, error, code = "failed", f"the run's process {_cause(self._process.exitcode)}", 3
+        if self._interrupted:
+            status, error, code = "cancelled", "interrupted; repeat the command to go on", 130
         store = RecordStore(self.options.output)
-        known = store.get(worker.run_key) if worker.run_key else None
+        known = store.get(self._run_key) if self._run_key else None
         if known is None:
-            return Ended(worker.job, None, error, 3)
-        record = known.model_copy(update={"status": "failed", "error": error})
-        store.put(record)
-        return Ended(worker.job, record)
+            return Ended(0, None, error, code)
+        if is_cut_off(known):
+            known = known.model_copy(update={"status": status, "error": error})
+            store.put(known)
+        return Ended(0, known)
+
+    def answer(self, reason: str | None) -> None:
+        """See :class:`Worker`."""
+        with suppress(BrokenPipeError):  # it died meanwhile, which the next message tells
+            self.connection.send(reason)
+
+    def interrupt(self) -> None:
+        """See :class:`Worker`."""
+        self._interrupted = True
+        if self._process.is_alive():
+            os.kill(int(self._process.pid or 0), signal.SIGINT)
+
+    def close(self) -> None:
+        """End the process: by itself where it has nothing to do."""
+        self.connection.close()
+        self._process.join(LEAVE_SECONDS if self.job is None else 0)
+        if self._process.is_alive():
+            self._process.kill()
 
 
 def _cause(exit_code: int | None) -> str:
@@ -201,15 +277,49 @@ def _cause(exit_code: int | None) -> str:
     return f"ended by itself with code {exit_code}"
 
 
-def _work(connection: "Connection[Any, Any]", options: "RunOptions") -> None:
-    """Be a worker: run what arrives, until the parent closes the connection."""
+def _work(connection: "Connection[Any, Any]", options: RunOptions) -> None:
+    """Be a worker: run what arrives, until the parent closes the connection.
+
+    The import takes seconds; until it is done Ctrl-C ends the process, which has nothing to keep.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from harness.worker import work
 
     work(connection, options)
 
 
+class Pool(WorkerPool[Process]):
+    """Workers that are processes of this machine."""
+
+    def _make_worker(self) -> Process:
+        return Process(self.options)
+
+    def _ready(self, busy: Sequence[Process]) -> Sequence[Process]:
+        ready = wait([worker.connection for worker in busy])
+        return [worker for worker in busy if worker.connection in ready]
+
+
+def make_pool(workers: int, options: RunOptions, watcher: Watcher) -> WorkerPool[Any]:
+    """Return the pool that a launcher stands for.
+
+    Args:
+        workers: runs at a time.
+        options: of every run; ``launcher`` says where they are made.
+        watcher: who follows them.
+
+    Raises:
+        UserError: no Ray cluster answers.
+    """
+    if options.launcher == "local":
+        return Pool(workers, options, watcher)
+    from harness.ray_pool import RayPool
+
+    return RayPool(workers, options, watcher)
+
+
 def run_all(
-    configs: Sequence[RunConfig], workers: int, options: "RunOptions", watcher: Watcher
+    configs: Sequence[RunConfig], workers: int, options: RunOptions, watcher: Watcher
 ) -> Iterator[Ended]:
     """Run configurations in worker processes and yield them as they end.
 
@@ -220,11 +330,14 @@ def run_all(
         workers: processes at a time.
         options: of every run.
         watcher: who follows them.
+
+    Raises:
+        UserError: no Ray cluster answers that was asked for.
     """
-    with Pool(workers, options, watcher) as pool:
-        for job, config in enumerate(configs):
-            pool.submit(job, config)
+    with make_pool(workers, options, watcher) as pool:
         try:
+            for job, config in enumerate(configs):
+                pool.submit(job, config)
             yield from pool.ended()
         except KeyboardInterrupt:
             yield from pool.interrupt()

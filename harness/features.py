@@ -11,15 +11,15 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from harness.backbones.base import StreamSpec, StreamState, Tap
@@ -191,7 +191,7 @@ class FeatureStore:
         if (spec.name, scope) not in self._entries:
             path = self.folder / self._name(spec, scope)
             self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / f".{path.name}.lock"):  # other runs want it filled, too
+            with _lock(path):  # other runs want it filled, too
                 if not (path / "layout.json").is_file():
                     start = time.perf_counter()
                     self._fill(spec, split, path)
@@ -246,21 +246,19 @@ class FeatureStore:
         self.examples.read_units_ahead(spec.modality, parts)
 
     def _make_room(self, needed: int) -> None:
-        """Delete the least recently made entries that would not fit beside the new one."""
-        entries = sorted(
-            (p for p in self.folder.iterdir() if not p.name.startswith(".")),
-            key=lambda p: p.stat().st_mtime,
-        )
+        """Delete the least recently made entries that would not fit beside the new one.
+
+        One that another process is about to open stays.
+        """
+        entries = sorted(_stored_in(self.folder))
         specs = {spec.name: spec for spec in self.method.specs}
         in_use = {self._name(specs[stream], scope) for stream, scope in self._entries}
-        sizes = {p: sum(f.stat().st_size for f in p.iterdir()) for p in entries}
-        total = sum(sizes.values())
-        for path in entries:
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in entries:
             if total + needed <= self.max_bytes:
                 break
-            if path.name not in in_use:
-                shutil.rmtree(path, ignore_errors=True)
-                total -= sizes[path]
+            if path.name not in in_use and _removed(path):
+                total -= size
 
     def _encode(
         self, spec: StreamSpec, split: str, rows: np.ndarray, *, longest: bool = False
@@ -280,6 +278,29 @@ class FeatureStore:
                 inputs = self.examples.unit_inputs(modality, units, longest=longest)
         with torch.no_grad(), self.autocast():
             return self.method.encode(spec.name, inputs, sources)
+
+
+def _lock(entry: Path) -> FileLock:
+    """Return the lock of who fills, opens or removes an entry."""
+    return FileLock(entry.with_name(f".{entry.name}.lock"))
+
+
+def _stored_in(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Yield when each entry was made, its bytes, and its path; others may remove some meanwhile."""
+    for path in folder.iterdir():
+        if not path.name.startswith("."):
+            with suppress(FileNotFoundError):
+                yield path.stat().st_mtime, sum(f.stat().st_size for f in path.iterdir()), path
+
+
+def _removed(entry: Path) -> bool:
+    """Remove an entry unless somebody holds its lock; return whether it is gone."""
+    try:
+        with _lock(entry).acquire(timeout=0):
+            shutil.rmtree(entry, ignore_errors=True)
+    except Timeout:
+        return False
+    return True
 
 
 def _by_unit(spec: StreamSpec) -> bool:

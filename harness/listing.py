@@ -131,6 +131,7 @@ def _describe_method(card: MethodCard) -> Data:
         "family": card.family,
         "requires": sorted(card.requires),
         "backbone_gradients": card.backbone_gradients,
+        "grows": card.grows.model_dump() if card.grows else None,
         "train": dict(card.train),
         "presets": _plain(
             {n: {**values, **card.settings.get(n, {})} for n, values in card.presets.items()}
@@ -268,6 +269,8 @@ def _facts(data: Data) -> Iterator[tuple[str, str]]:
         yield "training", values_text({f"train.{k}": v for k, v in data["train"].items()})
         if data["cost"]:
             yield from _cost_facts(data["cost"])
+        if grows := data["grows"]:
+            yield "grows", f"as {grows['field']} {'rises' if grows['rising'] else 'falls'}"
         if data["aliases"]:
             yield "names", ", ".join(data["aliases"])
     if "modalities" in data:

@@ -55,8 +55,8 @@ def run_matrix(
 ) -> list[Made]:
     """Run configurations, report, and return what became of each, in their order.
 
-    A run that fails does not stop the others. After Ctrl-C what had not begun is left out, and the
-    exit code of the last is 130.
+    A run that fails does not stop the others. After Ctrl-C all but the first of what had not begun
+    is left out, and its exit code is 130.
 
     Args:
         configs: resolved runs.
@@ -74,7 +74,8 @@ def run_matrix(
     known = KnownRuns(RecordStore(options.output).readable()[0])
     standing = {i: known.standing(config, options.rerun) for i, config in enumerate(configs)}
     missing = [i for i, record in standing.items() if record is None]
-    warn_of_threads([configs[i] for i in missing], workers)
+    if options.launcher == "local":
+        warn_of_threads([configs[i] for i in missing], workers)
     made = {i: Made(configs[i], record) for i, record in standing.items() if record is not None}
     view.start([configs[i] for i in missing], len(made))
     name = f"comparison-{content_hash({'configs': [c.resolved() for c in configs]})[:8]}"
@@ -83,6 +84,10 @@ def run_matrix(
         for ended in run_all([configs[i] for i in missing], workers, options, view):
             made[missing[ended.job]] = take(ended, configs[missing[ended.job]], log, view)
         view.close()
+        if len(made) < len(configs):  # Ctrl-C: the first stands for all that had not begun
+            first = min(i for i in missing if i not in made)
+            error = "it had not begun when Ctrl-C came; repeat the command to go on"
+            made[first] = Made(configs[first], None, error, 130)
         ordered = [made[i] for i in sorted(made)]
         log.add_report(_reported(name, ordered, options.output, report))
     finally:

@@ -51,6 +51,7 @@ class Outcome:
     baselines: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     latency_ms: float = 0.0
+    forgetting: float | None = None
     test_seconds: float = 0.0
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     earlier_host_bytes: dict[str, int] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class Outcome:
             params=self.built.params() if self.built else None,
             memory=self._memory(),
             time=self._time(),
-            quality=Quality(**self.built.model.quality()) if self.built else Quality(),
+            quality=self._quality(),
             artifacts=self.artifacts,
             provenance=self.provenance,
         )
@@ -100,6 +101,10 @@ class Outcome:
             name: max(now.get(name, 0), self.earlier_host_bytes.get(name, 0))
             for name in {**self.earlier_host_bytes, **now}
         }
+
+    def _quality(self) -> Quality:
+        figures = self.built.model.quality() if self.built else {}
+        return Quality(forgetting=self.forgetting, **figures)
 
     def _memory(self) -> Any:
         if not (self.report and self.built and self.context):

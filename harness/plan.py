@@ -1,9 +1,10 @@
 """A matrix of runs, methods x tasks x seeds, resolved as a whole before anything runs."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,6 +12,8 @@ from harness.cards import ALL, METHODS, TASKS, task_groups
 from harness.config import RunConfig, RunRequest, resolve
 from harness.errors import ConfigError, UserError, did_you_mean
 from harness.typed_values import Scalar, read_yaml, typed
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -78,30 +81,52 @@ def make_plan(
     Raises:
         ConfigError: a pair that was named cannot be run, or nothing can; with every problem.
     """
-    pairs = list(product(_tasks(tasks), methods))
-    configs: list[RunConfig] = []
     left_out: dict[str, str] = {}
-    problems: dict[str, None] = {}
-    for task, method in pairs:
+
+    def resolvable(task: Entry, method: Entry) -> RunRequest:
         settings = (*request.overrides, *method.overrides)
         own = replace(request, method=method.name, task=task.name, overrides=settings)
+        own = _with_folder(own)
+        for seed in seeds:
+            resolve(replace(own, seed=seed))
+        return own
+
+    def held(task: Entry, method: Entry) -> list[RunConfig]:
+        own = hold(requests[task, method])
+        return [resolve(replace(own, seed=seed)) for seed in seeds]
+
+    # Every problem at once, before a budget is looked at or anything is tuned.
+    requests = _of_each(product(_tasks(tasks), methods), resolvable, left_out)
+    configs = _of_each(requests, held, left_out)
+    return Plan(tuple(chain.from_iterable(configs.values())), left_out)
+
+
+def _of_each(
+    pairs: Iterable[tuple[Entry, Entry]],
+    make: Callable[[Entry, Entry], Made],
+    left_out: dict[str, str],
+) -> dict[tuple[Entry, Entry], Made]:
+    """Return what is made of every pair; add to ``left_out`` what only a group named and fails.
+
+    Raises:
+        ConfigError: a pair that was named fails, or all do; with every problem.
+    """
+    made: dict[tuple[Entry, Entry], Made] = {}
+    problems: dict[str, None] = {}
+    for task, method in pairs:
         try:
-            resolve(_with_folder(own))  # every problem at once, before a budget is looked at
-            held = hold(_with_folder(own))
-            found = [resolve(replace(held, seed=seed)) for seed in seeds]
+            made[task, method] = make(task, method)
         except UserError as error:
             reasons = error.problems if isinstance(error, ConfigError) else (str(error),)
             if task.of_group or method.of_group:
                 left_out[f"{method.label} on {task.name}"] = " ".join(reasons)
             else:
                 problems |= dict.fromkeys(reasons)
-            continue
-        configs += found
-    if not problems and not configs:
+    if not problems and not made:
         problems |= dict.fromkeys(left_out.values())
     if problems:
         raise ConfigError(list(problems))
-    return Plan(tuple(configs), left_out)
+    return made
 
 
 def named_methods(text: str) -> list[Entry]:

@@ -3,6 +3,8 @@
 import json
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,12 @@ from harness.study import Cell
 from harness.tracking import without_password
 
 CELLS, OWNER = "cells", "owner"
+FIXED = "fixed_params"  # Optuna's name for what an enqueued trial must propose
+TO_SIGN = timedelta(minutes=1)
+"""How long a trial may be without an owner: who takes one signs it at once."""
 WARM_UP_TRIALS = 5
+MOST_REPEATS = 20
+"""How often a sampler may propose what has been taken before it is told what to propose."""
 
 
 class Proposals:
@@ -34,7 +41,8 @@ class Proposals:
         self.study = study
         self.design = design
         self.is_grid = design.sampler == "grid"
-        self.wanted = sum(1 for _ in design.points()) if self.is_grid else int(design.trials or 0)
+        most = None if self.is_grid else int(design.trials or 0)
+        self.wanted = sum(1 for _ in islice(design.points(), most))
 
     def begin(self, *, again: Callable[[Sequence[Cell]], bool]) -> None:
         """Let wait what is missing: a grid's points, and what a process left that is gone.
@@ -43,9 +51,9 @@ class Proposals:
             again: whether a point that ended with these cells is to be run again.
         """
         for trial in self._trials(TrialState.RUNNING):
-            if not _owner_lives(trial.user_attrs.get(OWNER, "")):
-                self._put_back(trial.number, trial.params)
-        for trial in self._latest():
+            if _is_abandoned(trial):
+                self._put_back(trial.number, _params(trial))
+        for trial in self._latest().values():
             if trial.state.is_finished() and again(_cells(trial)):
                 self.study.enqueue_trial(trial.params)
         if self.is_grid:
@@ -55,24 +63,39 @@ class Proposals:
     @property
     def finished(self) -> int:
         """Points that have ended."""
-        return sum(trial.state.is_finished() for trial in self._latest())
+        return sum(trial.state.is_finished() for trial in self._latest().values())
 
     def take(self) -> tuple[Trial, dict[str, Any]] | None:
-        """Take the next point to work on; None where no more are wanted."""
-        taken = sum(trial.state != TrialState.WAITING for trial in self._latest())
-        if taken >= self.wanted:
+        """Take the next point to work on; None where no more are wanted.
+
+        A sampler that proposes a point again is asked once more; what it repeats counts for
+        nothing.
+        """
+        latest = self._latest()
+        taken = {key for key, trial in latest.items() if trial.state != TrialState.WAITING}
+        if len(taken) >= self.wanted:
             return None
-        trial = self.study.ask()
-        fixed = self._trials()[trial.number].system_attrs.get("fixed_params")
-        if self.is_grid and fixed is None:  # another process took the last one
+        for _ in range(MOST_REPEATS):
+            trial = self.study.ask()
+            trial.set_user_attr(OWNER, _owner())
+            is_fixed = FIXED in self._trials()[trial.number].system_attrs
+            if self.is_grid and not is_fixed:  # another process took the last one
+                self.study.tell(trial, state=TrialState.FAIL)
+                return None
+            point = self._suggested(trial)
+            if is_fixed or _key(point) not in taken:
+                return trial, point
             self.study.tell(trial, state=TrialState.FAIL)
-            return None
-        trial.set_user_attr(OWNER, _owner())
+        self.study.enqueue_trial(next(p for p in self.design.points() if _key(p) not in taken))
+        return self.take()
+
+    def _suggested(self, trial: Trial) -> dict[str, Any]:
+        """Return the point that the sampler, or what is fixed, gives a trial."""
         point: dict[str, Any] = {}
         for name, levels in self.design.axes.items():
             if self.design.applies(name, point):
                 point[name] = trial.suggest_categorical(name, tuple(levels))
-        return trial, point
+        return point
 
     def finish(self, trial: Trial, cells: Sequence[Cell], values: Sequence[float] | None) -> None:
         """Keep how a point ended.
@@ -96,23 +119,33 @@ class Proposals:
 
     def cells(self) -> list[Cell]:
         """Return the cells of all points that have ended."""
-        return [cell for trial in self._latest() for cell in _cells(trial)]
+        return [cell for trial in self._latest().values() for cell in _cells(trial)]
 
     def _put_back(self, number: int, params: Mapping[str, Any]) -> None:
-        self.study.tell(number, state=TrialState.FAIL)
+        # Another process may have given it up at the same moment.
+        self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
         self.study.enqueue_trial(dict(params))
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
-    def _latest(self) -> list[FrozenTrial]:
-        """Return of every point the latest trial; those that were given up do not count."""
-        latest: dict[str, FrozenTrial] = {}
-        for trial in self._trials():
-            if trial.state != TrialState.FAIL or CELLS in trial.user_attrs:
-                params = trial.params or trial.system_attrs.get("fixed_params", {})
-                latest[json.dumps(params, sort_keys=True)] = trial
-        return list(latest.values())
+    def _latest(self) -> dict[str, FrozenTrial]:
+        """Return by point the latest trial; those that were given up do not count."""
+        return {
+            _key(_params(trial)): trial
+            for trial in self._trials()
+            if trial.state != TrialState.FAIL or CELLS in trial.user_attrs
+        }
+
+
+def _params(trial: FrozenTrial) -> Mapping[str, Any]:
+    """Return a trial's point; whole also where its process ended before it had taken all of it."""
+    fixed: Mapping[str, Any] = trial.system_attrs.get(FIXED, {})
+    return {**fixed, **trial.params}
+
+
+def _key(point: Mapping[str, Any]) -> str:
+    return json.dumps(point, sort_keys=True)
 
 
 def _cells(trial: FrozenTrial) -> list[Cell]:
@@ -122,6 +155,15 @@ def _cells(trial: FrozenTrial) -> list[Cell]:
 def _owner() -> str:
     process = psutil.Process()
     return f"{socket.gethostname()} {process.pid} {process.create_time()}"
+
+
+def _is_abandoned(trial: FrozenTrial) -> bool:
+    """Return whether nobody works on a trial any more that has not ended."""
+    owner = trial.user_attrs.get(OWNER)
+    if owner is not None:
+        return not _owner_lives(owner)
+    began = trial.datetime_start
+    return began is not None and datetime.now() - began > TO_SIGN
 
 
 def _owner_lives(owner: str) -> bool:

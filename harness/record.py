@@ -96,7 +96,12 @@ class Time(_Model):
 
 
 class Quality(_Model):
-    """Figures of the fitted model; None where a method has none."""
+    """Figures of the fitted model; None where a method has none.
+
+    Attributes:
+        forgetting: the drop of the pretraining task's score, a fraction, through the features that
+            the head reads; None where the backbone brings no such task.
+    """
 
     forgetting: float | None = None
     quantization_mse: float | None = None
@@ -304,7 +309,7 @@ def check_writable(output: Path) -> None:
         output.mkdir(parents=True, exist_ok=True)
         probe = output / ".writable"
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process may have probed at the same moment
     except OSError as error:
         raise UserError(
             f"--output {output}: cannot write there ({error.strerror}). "

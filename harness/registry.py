@@ -22,7 +22,7 @@ from harness.errors import UserError, did_you_mean
 class Config(BaseModel):
     """Base of every configuration: closed and immutable."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @property
     def variant(self) -> str | None:

@@ -9,7 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from harness.budget import largest_fitting, read_budget
-from harness.cards import METHODS
+from harness.cards import METHODS, Growth, MethodCard
 from harness.config import RunConfig, RunRequest, resolve
 from harness.data import Examples
 from harness.errors import UserError, did_you_mean
@@ -18,10 +18,12 @@ from harness.memory.step import StepProgram
 from harness.model import build_model, build_task, pick_device
 from harness.precision import settle_precision
 from harness.profile import step_program
+from harness.registry import Config
 from methods.base import Batch
 from reports.tables import gib
 from tasks.base import Task, TaskData
 
+AUTO = "auto"
 CPU = torch.device("cpu")
 
 
@@ -31,11 +33,14 @@ class BudgetRequest:
 
     Attributes:
         budget: such as ``2GiB``, or a method, whose predicted need is the budget.
-        fill: whole number of the method's configuration that grows as far as the budget allows.
+        fill: whole number of the method's configuration that grows as far as the budget allows;
+            ``auto`` for the one that its card names.
+        of_many: whether it is asked of several methods: one without that number just has to fit.
     """
 
     budget: str
     fill: str | None = None
+    of_many: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,13 @@ class Held:
         request: with the setting that fills the budget, where one was asked for.
         peak_bytes: predicted peak of training.
         budget_bytes: the budget.
+        filled: that setting; None where nothing has grown.
     """
 
     request: RunRequest
     peak_bytes: int
     budget_bytes: int
+    filled: str | None = None
 
 
 def hold(request: RunRequest, asked: BudgetRequest) -> Held:
@@ -66,6 +73,7 @@ def hold(request: RunRequest, asked: BudgetRequest) -> Held:
         UserError: the run does not fit; the message says what would.
     """
     config = resolve(request)
+    growth = _growth(config, asked)
     task = build_task(config)
     data = task.load(config.limit)
 
@@ -81,9 +89,8 @@ def hold(request: RunRequest, asked: BudgetRequest) -> Held:
             f"{gib(need)} GiB (predicted), and {gib(budget)} GiB are there. "
             f"{_advice(config, request, peak, budget)}"
         )
-    if asked.fill is None:
-        return Held(request, need, budget)
-    return _filled(config, request, asked.fill, peak, budget)
+    held = Held(request, need, budget)
+    return held if growth is None else _filled(held, config, growth, peak)
 
 
 def predicted_peak(config: RunConfig, task: Task, data: TaskData) -> int:
@@ -121,28 +128,86 @@ def _without_method(request: RunRequest) -> tuple[str, ...]:
     return tuple(text for text in request.overrides if not text.startswith("method."))
 
 
+def _growth(config: RunConfig, asked: BudgetRequest) -> Growth | None:
+    """Return what is to grow, None for nothing.
+
+    Raises:
+        UserError: the method has no such whole number, and neither has one of many.
+    """
+    card = METHODS.card(config.method.name)
+    if asked.fill is None or asked.fill == AUTO:
+        return card.grows if asked.fill else None
+    if card.grows is not None and asked.fill == card.grows.field:
+        return card.grows
+    numbers = _growing(card, config.method.config)
+    if asked.fill in numbers:
+        return Growth(field=asked.fill)
+    lacking = f"method '{config.method.label}' has no"
+    if asked.of_many:
+        lacking = "no method has a"
+        cards = [METHODS.card(name) for name in METHODS.names()]
+        numbers = set().union(*(_growing(card, card.config()) for card in cards))
+        if asked.fill in numbers:
+            return None
+    raise UserError(
+        f"--fill-budget {asked.fill}: {lacking} whole number of that name; 'auto' lets every "
+        f"method grow its own.{did_you_mean(asked.fill, numbers)}"
+    )
+
+
+def _growing(card: MethodCard, config: Config) -> set[str]:
+    """Return the whole numbers of a method."""
+    numbers = {name for name, value in config.model_dump().items() if type(value) is int}
+    return numbers | ({card.grows.field} if card.grows else set())
+
+
 def _filled(
-    config: RunConfig,
-    request: RunRequest,
-    field: str,
-    peak: Callable[[RunRequest], int],
-    budget: int,
+    held: Held, config: RunConfig, growth: Growth, peak: Callable[[RunRequest], int]
 ) -> Held:
-    """Let a whole number of the method grow from its configured value."""
-    values = config.method.config.model_dump()
-    numbers = [n for n, v in values.items() if isinstance(v, int) and not isinstance(v, bool)]
-    if field not in numbers:
-        raise UserError(
-            f"--fill-budget {field}: method '{config.method.label}' has no whole number of that "
-            f"name.{did_you_mean(field, numbers)}"
-        )
+    """Let a whole number of the method grow from its configured value, if that adds anything."""
 
     def grown(value: int) -> RunRequest:
-        return replace(request, overrides=(*request.overrides, f"method.{field}={value}"))
+        setting = f"method.{growth.field}={value}"
+        return replace(held.request, overrides=(*held.request.overrides, setting))
 
-    found = largest_fitting(lambda value: peak(grown(value)), budget, smallest=values[field])
-    assert found is not None  # the configured value fits
-    return Held(grown(found[0]), found[1], budget)
+    def need(value: int) -> int:
+        return peak(grown(value))
+
+    start = config.method.config.model_dump()[growth.field]
+    found = (
+        _risen(need, held.budget_bytes, start, growth.step)
+        if growth.rising
+        else _fallen(need, held.budget_bytes, start)
+    )
+    if found is None or found[1] <= held.peak_bytes:
+        return held
+    request = grown(found[0])
+    return Held(request, found[1], held.budget_bytes, request.overrides[-1])
+
+
+def _risen(
+    need: Callable[[int], int], budget: int, start: int | None, step: int
+) -> tuple[int, int] | None:
+    """Return the largest value that fits, and its need; None where a larger one adds nothing."""
+    smallest = step if start is None else start
+    try:
+        if need(smallest + step) <= need(smallest):
+            return None
+    except UserError:  # such as a width that it does not divide
+        return None
+    return largest_fitting(need, budget, smallest=smallest, step=step)
+
+
+def _fallen(need: Callable[[int], int], budget: int, start: int) -> tuple[int, int] | None:
+    """Return the smallest value that fits, and its need; None where no smaller one does."""
+    for value in range(1, start):
+        try:
+            found = need(value)
+        except UserError:  # such as a width that it does not divide
+            continue
+        if found <= budget:
+            return value, found
+    return None
 
 
 def _advice(

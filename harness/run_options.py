@@ -1,6 +1,8 @@
 """What a run is told that does not change its outcome. This module imports no torch."""
 
+import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -8,6 +10,8 @@ from harness.errors import UserError, did_you_mean
 from harness.record import Record
 
 Rerun = Literal["never", "failed", "always"]
+CUT_OFF = "the process ended without a word"
+"""What a Record says while its run is at work, and for good where its process was killed."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,8 @@ class RunOptions:
         rerun: which runs that have ended before are made again: none, those that did not end
             well, or all, from the beginning. Interrupted ones always go on.
         open_test: whether the test split is scored; a run that tunes has validation alone.
+        launcher: where several runs are made: ``local`` processes; ``ray``, the Ray cluster of
+            this machine, which is started where there is none; or ``ray://HOST:PORT``.
     """
 
     output: Path = Path("runs")
@@ -28,6 +34,7 @@ class RunOptions:
     verbosity: int = 0
     rerun: Rerun = "failed"
     open_test: bool = True
+    launcher: str = "local"
 
 
 def check_rerun(text: str) -> Rerun:
@@ -42,8 +49,32 @@ def check_rerun(text: str) -> Rerun:
     raise UserError(f"--rerun '{text}' is no policy.{did_you_mean(text, get_args(Rerun))}")
 
 
+def is_cut_off(record: Record) -> bool:
+    """Return whether a run has no outcome: it is at work, or was when its process was killed."""
+    return record.status == "failed" and record.error == CUT_OFF
+
+
+def check_launcher(text: str) -> str:
+    """Return the launcher that was typed.
+
+    Raises:
+        UserError: there is no such launcher, or Ray is not installed.
+    """
+    if text == "local":
+        return text
+    if text != "ray" and not re.fullmatch(r"ray://[^\s/:]+:\d+", text):
+        raise UserError(f"--launcher '{text}': write local, ray or ray://HOST:PORT.")
+    if find_spec("ray") is None:
+        raise UserError(
+            f"--launcher {text} needs the package 'ray', which is not installed; "
+            "run: pip install 'metl-harness[ray]'"
+        )
+    return text
+
+
 def stands(record: Record, rerun: Rerun) -> bool:
-    """Return whether an earlier outcome is left as it is."""
+    """Return whether an earlier outcome is left as it is; a run that was cut off has none."""
     if record.status == "done":
         return rerun != "always"
-    return rerun == "never" and record.status in ("oom", "diverged", "failed")
+    ended = record.status in ("oom", "diverged", "failed") and not is_cut_off(record)
+    return rerun == "never" and ended

@@ -17,6 +17,7 @@ from harness.context import Context
 from harness.data import Examples
 from harness.errors import RunError, UserError
 from harness.features import FeatureStore
+from harness.forgetting import forgetting
 from harness.loop import Trainer
 from harness.model import build_model, build_task, pick_device
 from harness.outcome import Outcome, provenance, run_key
@@ -31,7 +32,7 @@ from harness.record import (
     file_artifact,
     write_atomic,
 )
-from harness.run_options import RunOptions, stands
+from harness.run_options import CUT_OFF, RunOptions, stands
 from harness.tracking import TrackingWorker, run_files
 from methods.base import SideMethod
 from reports.figures import learning_curve, memory_timeline
@@ -80,7 +81,7 @@ def run(config: RunConfig, options: RunOptions, progress: Progress | None = None
             current = Outcome(config, key, provenance(config, data, built, device), started, built)
             if options.rerun == "always":
                 _checkpoint_path(options.output, key).unlink(missing_ok=True)
-            _store(store, current.record("failed", "the process ended without a word"))
+            _store(store, current.record("failed", CUT_OFF))
             record = _execute(current, task, data, device, options, progress)
             path = _store(store, record)
         warning = tracking.finish(path, run_files(record, options.output)) if path else None
@@ -232,7 +233,7 @@ def _train(current: Outcome, folder: Path, progress: Progress) -> None:
 
 
 def _finish(current: Outcome, task: Task, folder: Path, output: Path, progress: Progress) -> None:
-    """Score the best epoch once on test, and write the run's files."""
+    """Score the best epoch once on test, ask what it forgot, and write the run's files."""
     trainer, built = current.trainer, current.built
     assert trainer is not None
     assert built is not None
@@ -242,6 +243,7 @@ def _finish(current: Outcome, task: Task, folder: Path, output: Path, progress: 
     predictions, current.test = trainer.evaluate("test")
     current.test_seconds = time.perf_counter() - start
     current.latency_ms = inference_latency(current.config, built.model, trainer.examples)
+    current.forgetting = forgetting(current.config, built.model, trainer.examples.device)
 
     rows = task.describe(predictions, trainer.examples.split("test"))
     lines = "".join(json.dumps(row, sort_keys=True) + "\n" for row in rows)

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -14,15 +15,17 @@ import torch
 from harness.clock import seconds
 from harness.errors import UserError
 from harness.memory.measure import measure
+from harness.memory.snapshot import write_snapshot
 from harness.memory.step import StepProgram, train_step
 from harness.paper_step import StepRequest, checked_step, paper_program
 from harness.provenance import commit, device_name, packages
-from harness.record import write_atomic
+from harness.record import content_hash, write_atomic
 from harness.runner import first_line
 from reports.measured_steps import SCHEMA, load_steps
 
 TIMED_STEPS = 5
 Cell = dict[str, Any]
+logger = logging.getLogger(__name__)
 
 
 def measure_steps(
@@ -31,8 +34,9 @@ def measure_steps(
     device: torch.device,
     document: Cell,
     keep: Callable[[Cell], None],
+    snapshots: Path | None = None,
 ) -> None:
-    """Measure every method's step that a document does not hold yet.
+    """Measure every method's step that a document does not hold yet, or whose snapshot is missing.
 
     Args:
         request: backbone, sizes and precision; its method does not count.
@@ -40,16 +44,30 @@ def measure_steps(
         device: where the steps run.
         document: as ``read_document`` returns it; filled here.
         keep: called with the document after every cell.
+        snapshots: folder of the CUDA allocator's history of each step; None for none.
     """
     for method in methods:
         asked = replace(request, method=method)
-        if cell_name(asked) not in document["cells"]:
-            document["cells"][cell_name(asked)] = measure_step(asked, device)
+        snapshot = None if snapshots is None else snapshots / snapshot_name(asked)
+        if not _is_known(document["cells"].get(cell_name(asked)), snapshot):
+            document["cells"][cell_name(asked)] = measure_step(asked, device, snapshot)
             keep(document)
 
 
-def measure_step(request: StepRequest, device: torch.device) -> Cell:
+def _is_known(cell: Cell | None, snapshot: Path | None) -> bool:
+    """Tell whether a cell holds what is asked for; a step that never ran has no snapshot."""
+    if cell is None or snapshot is None:
+        return cell is not None
+    return cell["status"] != "done" or snapshot.is_file()
+
+
+def measure_step(request: StepRequest, device: torch.device, snapshot: Path | None = None) -> Cell:
     """Run a step on a device and return its figures, or why there are none.
+
+    Args:
+        request: the step.
+        device: where it runs.
+        snapshot: file that takes the CUDA allocator's history of one more step; None for none.
 
     Returns:
         ``status`` (``done``, ``oom``, ``impossible``) and its ``reason``; ``peak_bytes`` of the
@@ -62,7 +80,11 @@ def measure_step(request: StepRequest, device: torch.device) -> Cell:
         sizes = {"batch_size": shape.batch_size, "source_length": shape.source_length}
         program = paper_program(config, shape, device)
         report = measure(program)
-        taken = _step_seconds(program, device)
+        step = _warm_step(program)
+        taken = statistics.median(seconds(step, device) for _ in range(TIMED_STEPS))
+        if snapshot is not None:
+            write_snapshot(step, snapshot)
+            logger.info("Snapshot of %s: %s", request.method, snapshot)
     except UserError as error:
         return {**_named(request), "status": "impossible", "reason": str(error)}
     except torch.OutOfMemoryError as error:
@@ -99,8 +121,14 @@ def cell_name(request: StepRequest) -> str:
     return " ".join([*_named(request).values(), *sizes, *request.overrides])
 
 
-def _step_seconds(program: StepProgram, device: torch.device) -> float:
-    """Return the median seconds of whole optimizer steps, after the first."""
+def snapshot_name(request: StepRequest) -> str:
+    """Return the name of a request's snapshot in a folder."""
+    named = "-".join(_named(request).values()).replace(":", "-")
+    return f"{named}-{content_hash({'cell': cell_name(request)})[:8]}.pickle"
+
+
+def _warm_step(program: StepProgram) -> Callable[[], None]:
+    """Return a whole optimizer step that has run once and so has made the optimizer's state."""
     batch = program.make_batch()
     program.model.train()
     optimizer = program.make_optimizer(program.model)
@@ -109,7 +137,7 @@ def _step_seconds(program: StepProgram, device: torch.device) -> float:
         train_step(program, optimizer, batch, lambda _name: contextlib.nullcontext())
 
     step()
-    return statistics.median(seconds(step, device) for _ in range(TIMED_STEPS))
+    return step
 
 
 def read_document(path: Path | None, device: torch.device) -> Cell:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from harness.errors import UserError, did_you_mean
-from harness.record import Status, write_atomic
+from harness.errors import UserError
+from harness.record import Record, RecordStore, Status, write_atomic
 
 Objective = Literal["score", "memory"]
 CellStatus = Status | Literal["pruned", "missing"]
@@ -91,24 +91,24 @@ def save_study(study: Study, output: Path) -> Path:
     return write_atomic(study_path(output, study.name), text.encode())
 
 
-def load_study(output: Path, name: str) -> Study:
+def read_study(path: Path) -> Study:
     """Read a study's document.
 
     Raises:
-        UserError: there is none, or the file is no study of this schema.
+        UserError: the file cannot be read, or is no study of this schema.
     """
-    path = study_path(output, name)
-    if not path.is_file():
-        known = study_names(output)
-        raise UserError(f"There is no study '{name}' in {output}.{did_you_mean(name, known)}")
     try:
         return Study.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from None
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "(whole file)"
         raise UserError(f"{path} is not a readable study: {field}: {first['msg']}.") from error
 
 
-def study_names(output: Path) -> list[str]:
-    """Return the names of the studies in an output folder, sorted."""
-    return sorted(path.stem for path in (output / "studies").glob("*.json"))
+def study_records(study: Study, output: Path) -> list[Record]:
+    """Return the Records of a study's runs that are in an output folder."""
+    store = RecordStore(output)
+    found = [store.get(cell.run_key) for cell in study.cells if cell.run_key]
+    return [record for record in found if record is not None]

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from harness.errors import UserError, did_you_mean
 from harness.groups import load_groups, report_files
-from harness.record import Record, RecordStore
+from harness.record import Record, RecordStore, load_record
 
 OFF = "off"
 SERVERS = ("http", "https", "databricks")
@@ -81,8 +81,13 @@ def sync(
     parents = {key: (group.name, cell) for group in groups for key, cell in group.cells.items()}
     worker = TrackingWorker.start(uri, output)
     try:
-        for record in store:
-            path, above = store.path(record.run_key), parents.get(record.run_key, ())
+        for path in sorted(store.folder.glob("*.json")):
+            try:
+                record = load_record(path)
+            except UserError as error:  # one damaged file does not stop the others
+                yield path, str(error)
+                continue
+            above = parents.get(record.run_key, ())
             yield path, worker.log(path, run_files(record, output), timeout_seconds, above)
         for group in groups:
             files = report_files(group, output)

@@ -50,9 +50,11 @@ def work(connection: "Connection[Any, Any]", options: RunOptions) -> None:
     The parent passes Ctrl-C on; should it die, the run at work is interrupted and keeps its state.
     """
     os.setpgrp()  # Ctrl-C in the terminal reaches the parent alone
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let jobs ignore it
     set_up_logging(max(0, options.verbosity), quiet=options.verbosity < 0)
     Thread(target=_follow_parent, daemon=True).start()
     with suppress(EOFError, BrokenPipeError, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # it ended the process until here
         while True:
             config = connection.recv()
             connection.send(("ended", _one(config, options, Telling(connection))))

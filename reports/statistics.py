@@ -109,15 +109,20 @@ def difference(sample: Sample, other: Sample) -> Difference:
     )
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], tests: int | None = None) -> list[float]:
     """Return p-values corrected so that one false finding among them all is as rare as for one.
 
     Source: Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal
     of Statistics 6, 1979.
+
+    Args:
+        p_values: of the tests that were done.
+        tests: how many there are, those without data included; None for those that were done.
     """
+    count = len(p_values) if tests is None else tests
     corrected, largest = [0.0] * len(p_values), 0.0
     for done, place in enumerate(sorted(range(len(p_values)), key=lambda n: p_values[n])):
-        largest = max(largest, min(1.0, (len(p_values) - done) * p_values[place]))
+        largest = max(largest, min(1.0, (count - done) * p_values[place]))
         corrected[place] = largest
     return corrected
 

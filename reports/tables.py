@@ -56,7 +56,8 @@ def run_table(record: Record) -> RenderableType:
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(style="dim")
-    for section in (_status(record), _scores(record), _params(record), _memory(record)):
+    scores = [*_scores(record), *_forgetting(record)]
+    for section in (_status(record), scores, _params(record), _memory(record)):
         _add_section(table, section)
     for section in (_time(record), _files(record), _labels(record)):
         _add_section(table, section)
@@ -189,6 +190,14 @@ def _scores(record: Record) -> list[Line]:
             beside += [f"{words(n)} {percent(s)}" for n, s in sorted(metrics.baselines.items())]
         lines.append((words(name), f"{percent(metrics.test[name])} %", ", ".join(beside)))
     return lines
+
+
+def _forgetting(record: Record) -> list[Line]:
+    lost = record.quality.forgetting
+    if lost is None:
+        return []
+    beside = "less of the pretraining task, through the features that the head reads"
+    return [("forgetting", f"{percent(lost)} points", beside)]
 
 
 def _params(record: Record) -> list[Line]:

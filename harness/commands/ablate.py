@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,12 +26,13 @@ if TYPE_CHECKING:
     from harness.design import Design
     from harness.study import Objective, Study
     from reports.studies import StudyReport
+    from tasks.base import Task, TaskData
 
 EXAMPLES = examples(
     "harness ablate --method mp_ismoe --task vqa --recipe quick --workers 2 --set train.threads=1",
     "harness ablate --method mp_ismoe --task vqa --study paper-table-3 --seeds 3",
 )
-OBJECTIVES = ("score", "memory")
+BAD_ENDS = ("oom", "diverged", "failed", "disk_full")
 
 
 def ablate(
@@ -69,6 +69,7 @@ def ablate(
         str | None, typer.Option(help="Most memory of a point's training step, such as 2GiB.")
     ] = None,
     workers: options.Workers = 1,
+    launcher: options.Launcher = "local",
     rerun: options.RerunPolicy = "never",
     output: Output = Path("runs"),
     tracking_uri: options.TrackingUri = None,
@@ -85,15 +86,18 @@ def ablate(
 
     set_up_logging(verbose, quiet)
     if study == "list":
-        for name in design_names():
-            print(f"{name}: {read_design(name).about}")
+        about = {name: read_design(name).about for name in design_names()}
+        if as_json:
+            print_json(about)
+        else:
+            print("\n".join(f"{name}: {text}" for name, text in about.items()))
         return 0
     refuse_lists("method", method)
     refuse_lists("task", task)
     from harness.ablate import Ablation, Ask
     from harness.budget import read_budget
     from harness.config import RunRequest
-    from harness.run_options import RunOptions, check_rerun
+    from harness.run_options import RunOptions, check_launcher, check_rerun
 
     design = _sampled(read_design(study), sampler, trials)
     request = RunRequest(
@@ -117,7 +121,10 @@ def ablate(
         read_budget(budget) if budget else None,
         storage,
     )
-    run_options = RunOptions(output, tracking_uri, -1 if quiet else verbose, check_rerun(rerun))
+    verbosity = -1 if quiet else verbose
+    run_options = RunOptions(
+        output, tracking_uri, verbosity, check_rerun(rerun), launcher=check_launcher(launcher)
+    )
     ablation = Ablation(
         design, ask, run_options, workers, _predictor(), lambda study: _report(study, output)
     )
@@ -126,7 +133,8 @@ def ablate(
     if ablation.interrupted:
         print("Interrupted; the state is kept. Repeat the command to go on.", file=sys.stderr)
         return 130
-    return 0 if any(cell.status == "done" for cell in done.cells) else 3
+    statuses = {cell.status for cell in done.cells}
+    return 0 if "done" in statuses and statuses.isdisjoint(BAD_ENDS) else 3
 
 
 def _sampled(design: "Design", sampler: str | None, trials: int | None) -> "Design":
@@ -160,18 +168,17 @@ def _objectives(text: str) -> tuple["Objective", ...]:
 
 def _predictor() -> "Callable[[RunConfig], int]":
     """Return what predicts a configured run's peak; a task's data are read once."""
-
-    @cache
-    def loaded(config: "RunConfig") -> tuple[object, object]:
-        from harness.model import build_task
-
-        task = build_task(config)
-        return task, task.load(config.limit)
+    loaded: dict[str, tuple[Task, TaskData]] = {}
 
     def predict(config: "RunConfig") -> int:
+        from harness.model import build_task
         from harness.run_budget import predicted_peak
 
-        return predicted_peak(config, *loaded(config))  # type: ignore[arg-type]
+        key = config.task.model_dump_json()
+        if key not in loaded:
+            task = build_task(config)
+            loaded[key] = task, task.load(config.limit)
+        return predicted_peak(config, *loaded[key])
 
     return predict
 
@@ -188,12 +195,10 @@ def _report(study: "Study", output: Path) -> list[Path]:
 
 
 def _summary(study: "Study", output: Path) -> "StudyReport":
-    from harness.record import RecordStore
+    from harness.study import study_records
     from reports.studies import summarise
 
-    store = RecordStore(output)
-    records = [store.get(cell.run_key) for cell in study.cells if cell.run_key]
-    return summarise(study, [record for record in records if record is not None])
+    return summarise(study, study_records(study, output))
 
 
 def _show(study: "Study", output: Path, as_json: bool) -> None:

@@ -80,6 +80,7 @@ def compare(
         typer.Option(min=2, help="Validation-only trials of each method's learning rate first."),
     ] = None,
     workers: options.Workers = 1,
+    launcher: options.Launcher = "local",
     rerun: options.RerunPolicy = "failed",
     allow_unfair: Annotated[
         bool, typer.Option("--allow-unfair", help="Rank runs that differ in more than the method.")
@@ -101,14 +102,16 @@ def compare(
     from harness.matrix import run_matrix
     from harness.matrix_view import MatrixView
     from harness.plan import make_plan
-    from harness.run_options import RunOptions, check_rerun
+    from harness.run_options import RunOptions, check_launcher, check_rerun
     from harness.tune import Tuner
     from reports.comparison import compare as compared
     from reports.tables import comparison_table
 
     verbosity = -1 if quiet else verbose
     set_up_logging(verbose, quiet)
-    run_options = RunOptions(output, tracking_uri, verbosity, check_rerun(rerun))
+    run_options = RunOptions(
+        output, tracking_uri, verbosity, check_rerun(rerun), launcher=check_launcher(launcher)
+    )
     request = RunRequest(
         method="",
         task="",
@@ -138,7 +141,8 @@ def compare(
         tuned=[tuned.data() for tuned in tuner.found] if tuner else [],
     )
     made = run_matrix(plan.configs, workers, run_options, MatrixView(verbosity), report)
-    records = [one.record for one in made if one.record is not None]
+    # Rows of a matrix that come to the same settings are one run, which counts once.
+    records = list({one.record.run_key: one.record for one in made if one.record}.values())
     if as_json:
         found = compared(records, output=output, allow_unfair=allow_unfair)
         print_json(comparison_data(found))
@@ -218,7 +222,6 @@ def _entries(methods: str | None, matrix: Path | None) -> "list[Entry]":
 def _budget(budget: str | None, fill: str | None) -> "Callable[[RunRequest], RunRequest]":
     """Return what holds a pair to the budget; a pair without the field to fill just has to fit."""
     from harness.commands.run import within_budget
-    from harness.config import resolve
 
     if budget is None and fill is not None:
         raise UserError(f"--fill-budget {fill}: there is nothing to fill; give --budget too.")
@@ -226,8 +229,7 @@ def _budget(budget: str | None, fill: str | None) -> "Callable[[RunRequest], Run
     def hold(request: "RunRequest") -> "RunRequest":
         if budget is None:
             return request
-        fields = type(resolve(request).method.config).model_fields
-        return within_budget(request, budget, fill if fill in fields else None)
+        return within_budget(request, budget, fill, of_many=True)
 
     return hold
 

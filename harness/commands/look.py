@@ -102,9 +102,13 @@ def docs(
 
 
 def report(
-    steps: Annotated[
+    file: Annotated[
         Path | None,
-        typer.Argument(help="File of `harness memory measure`; default: the runs in --output."),
+        typer.Argument(
+            metavar="[FILE]",
+            help="A study's document, or a file of `harness memory measure`; default: the runs in "
+            "--output.",
+        ),
     ] = None,
     output: Output = Path("runs"),
     form: Annotated[
@@ -122,7 +126,7 @@ def report(
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Compare the runs of an output folder, or show a file of measured steps.
+    """Compare the runs of an output folder, or show a study or a file of measured steps.
 
     HTML and parquet go to report.html and report.parquet in --output where --to names no file.
     """
@@ -133,10 +137,11 @@ def report(
     if markdown and form not in (None, "md"):
         raise UserError(f"--markdown is --format md, and --format '{form}' is another. Give one.")
     chosen = chosen_format("md" if markdown else form, to)
-    if steps is not None:
+    if file is not None:
         if chosen is not None:
-            raise UserError(f"{steps}: --format and --to are for runs; measured steps have --json.")
-        _show_steps(steps, as_json)
+            raise UserError(f"{file}: --format and --to are for runs; a file has --json.")
+        shown = _show_study if file.parent.name == "studies" else _show_steps
+        shown(file, as_json)
         return
     records, problems = readable_records(output)
     if chosen is not None:
@@ -192,6 +197,18 @@ def _write_report(path: Path, content: bytes, told: dict[str, Any] | None) -> No
         print(f"Wrote {path}")
     else:
         print_json(told)
+
+
+def _show_study(path: Path, as_json: bool) -> None:
+    from harness.study import read_study, study_records
+    from reports.studies import report_data, study_table, summarise
+
+    study = read_study(path)
+    found = summarise(study, study_records(study, path.parent.parent))
+    if as_json:
+        print_json(report_data(found))
+    else:
+        stdout_console().print(study_table(found))
 
 
 def _show_steps(path: Path, as_json: bool) -> None:

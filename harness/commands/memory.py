@@ -198,10 +198,19 @@ def measure(
         Path | None,
         typer.Option(help="File that keeps every step; repeat the command to go on with it."),
     ] = None,
+    snapshot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder for the CUDA allocator's history of each method's step, a file each for "
+            "pytorch.org/memory_viz.",
+        ),
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
     """Run the papers' training steps on a device, with random weights, and measure them."""
+    from harness.memory.snapshot import check_snapshots
     from harness.model import pick_device
     from harness.step_measure import measure_steps, read_document, write_document
     from reports.measured_steps import steps_table
@@ -209,13 +218,15 @@ def measure(
     set_up_logging(verbose)
     request = _request("", backbone, batch_size, source_length, target_length, overrides, amp, None)
     place = pick_device(device)
+    if snapshot is not None:
+        check_snapshots(snapshot, place)
     document = read_document(save, place)
 
     def keep(document: dict[str, Any]) -> None:
         if save:
             write_document(save, document)
 
-    measure_steps(request, _chosen(methods, backbone), place, document, keep)
+    measure_steps(request, _chosen(methods, backbone), place, document, keep, snapshot)
     if as_json:
         print_json(document)
     else:

@@ -37,9 +37,20 @@ Budget = Annotated[
 ]
 FillBudget = Annotated[
     str | None,
-    typer.Option(metavar="FIELD", help="Whole number of the method that may fill it: experts."),
+    typer.Option(
+        metavar="FIELD",
+        help="What of the method fills it: auto, or a whole number such as experts.",
+    ),
 ]
 Workers = Annotated[int, typer.Option(min=1, help="Runs at a time, each in its own process.")]
+Launcher = Annotated[
+    str,
+    typer.Option(
+        metavar="WHERE",
+        help="local processes; ray, this machine's Ray cluster; or ray://HOST:PORT. All nodes must "
+        "share the output folder.",
+    ),
+]
 RerunPolicy = Annotated[
     str,
     typer.Option(

@@ -1,7 +1,8 @@
 """``reproduce``: the MP-ISMoE paper's tables and statements beside our own numbers."""
 
+import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +16,9 @@ from harness.commands.common import (
     stdout_console,
 )
 from harness.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from harness.record import Record
 
 EXAMPLES = examples(
     "harness reproduce table2 --predict",
@@ -72,12 +76,12 @@ def _check(what: str, form: str, predict: bool) -> None:
 
 
 def _show_table(name: str, output: Path, predict: bool, form: str) -> None:
-    from harness.record import RecordStore, check_writable
+    from harness.record import check_writable
     from reports.reproduce.layout import table_data, table_markdown, table_shown
     from reports.reproduce.predictions import Predictions, read_predictions, write_predictions
     from reports.reproduce.tables import reproduced_table
 
-    records = list(RecordStore(output))
+    records = _records(output)
     predictions: Predictions = read_predictions(output)
     if predict:
         from harness.reproduction import predict_table
@@ -89,6 +93,16 @@ def _show_table(name: str, output: Path, predict: bool, form: str) -> None:
     found = reproduced_table(name, records, predictions, _about_steps())
     console = stdout_console()
     _print(form, table_data(found), table_markdown(found), table_shown(found, console.width))
+
+
+def _records(output: Path) -> "list[Record]":
+    """Return the records of an output folder, and tell on stderr which files are none."""
+    from harness.record import RecordStore
+
+    records, problems = RecordStore(output).readable()
+    for problem in problems:
+        print(f"Left out: {problem}", file=sys.stderr)
+    return records
 
 
 def _about_steps() -> dict[str, str]:
@@ -107,11 +121,10 @@ def _about_steps() -> dict[str, str]:
 
 
 def _show_claims(output: Path, form: str) -> None:
-    from harness.record import RecordStore
     from reports.reproduce.claims_layout import claims_data, claims_markdown, claims_shown
     from reports.reproduce.verdicts import decide_all
 
-    found = decide_all(list(RecordStore(output)))
+    found = decide_all(_records(output))
     _print(form, claims_data(found), claims_markdown(found), claims_shown(found))
 
 

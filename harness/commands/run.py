@@ -99,9 +99,19 @@ def run(
 
 
 def within_budget(
-    request: "RunRequest", budget: str | None, fill_budget: str | None
+    request: "RunRequest", budget: str | None, fill_budget: str | None, of_many: bool = False
 ) -> "RunRequest":
-    """Return the request as the budget allows it, and say on stderr what it will need."""
+    """Return the request as the budget allows it, and say on stderr what it will need.
+
+    Args:
+        request: the run, of any seed.
+        budget: a size, or a method that needs as much.
+        fill_budget: the whole number of the method that may fill it, or ``auto``.
+        of_many: whether the method is one of several, which need not have that number.
+
+    Raises:
+        UserError: it does not fit, or nothing of that name can grow.
+    """
     from harness.run_budget import BudgetRequest, hold
     from reports.tables import gib
 
@@ -109,11 +119,15 @@ def within_budget(
         raise UserError(
             f"--fill-budget {fill_budget}: there is nothing to fill; give --budget too."
         )
-    held = hold(request, BudgetRequest(budget, fill_budget))
-    filled = held.request.overrides[len(request.overrides) :]
-    setting = f" with {', '.join(filled)}" if filled else ""
+    held = hold(request, BudgetRequest(budget, fill_budget, of_many))
     logger.info(
-        "Predicted%s: %s GiB of %s GiB", setting, gib(held.peak_bytes), gib(held.budget_bytes)
+        "%s on %s%s: %s GiB of %s GiB (predicted)%s",
+        request.method,
+        request.task,
+        f" with {held.filled}" if held.filled else "",
+        gib(held.peak_bytes),
+        gib(held.budget_bytes),
+        "; nothing of it grows to fill them" if fill_budget and not held.filled else "",
     )
     return held.request
 

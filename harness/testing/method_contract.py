@@ -9,6 +9,7 @@ from torch import Tensor
 from harness.cards import METHODS, MethodCard
 from harness.errors import UserError
 from harness.memory.measure import measure
+from harness.memory.predict import predict_train_peak
 from harness.memory.step import StepProgram
 from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.cards import check_card
@@ -199,9 +200,27 @@ class MethodContract:
         ]
         assert shapes[0] == shapes[1]
 
-    def step_program(self, stream: str) -> StepProgram:
+    def test_grows_with_the_number_that_the_card_names(self) -> None:
+        """Trainable parameters and predicted memory rise with it, or as it falls."""
+        growth = self.card.grows
+        if growth is None or "@" in self.name:
+            pytest.skip("nothing grows, or a preset may hold it still")
+        start = self.card.config().model_dump()[growth.field] or growth.step
+        values = (start, start + growth.step) if growth.rising else (2, 1)
+        programs = [self.step_program("text", **{growth.field: value}) for value in values]
+        small, large = (
+            (
+                sum(p.numel() for p in program.model.parameters() if p.requires_grad),
+                predict_train_peak(program),
+            )
+            for program in programs
+        )
+        assert small[0] < large[0]
+        assert small[1] < large[1]
+
+    def step_program(self, stream: str, **options: Any) -> StepProgram:
         """Return one training step whose head reads ``stream``, for the memory tracker."""
-        model = ProbedModel(self.build(reads=(stream,)))
+        model = ProbedModel(self.build(reads=(stream,), **options))
         method = model.method
         inputs = self.inputs()
         return StepProgram(

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from harness.cards import MethodCard, Published
+from harness.cards import Growth, MethodCard, Published
 from harness.costs import Cost, Symbol
 from harness.registry import Config
 from methods.official import glue
@@ -28,6 +28,7 @@ CARD = MethodCard(
     backbone_gradients=True,
     train={"lr": 3e-4},
     published={"t5-base": Published(trainable="1.63 %")},
+    grows=Growth(field="reduction", rising=False),
     trains="Two bottlenecks in every block, x + up(gelu(down(x))), and the backbone's norms.",
     gradient="It runs through every block, down to the first norm; other weights get none.",
     cost=Cost(

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from harness.cards import MethodCard, Published
+from harness.cards import Growth, MethodCard, Published
 from harness.costs import Cost, Symbol
 from harness.registry import Config
 from methods.official import glue
@@ -65,6 +65,7 @@ CARD = MethodCard(
     },
     train={"lr": 3e-4},
     published={"t5-base": Published(values={"biases": True}, trainable="1.71 %")},
+    grows=Growth(field="rank"),
     trains="A and B of W x + (alpha / r) B A dropout(x), for the query and value projections of "
     "every attention, cross-attention included.",
     gradient="It runs through every block, down to the first attention; the weights W get none.",

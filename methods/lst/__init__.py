@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.cards import MethodCard, Published
+from harness.cards import Growth, MethodCard, Published
 from harness.costs import Cost, Symbol
 from methods.official import glue
 from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS, SideConfig
@@ -62,6 +62,7 @@ CARD = MethodCard(
             values={"train_norms": "none", "sampler_bias": False}, trainable="13.4 M"
         ),
     },
+    grows=Growth(field="width", step=48),  # a multiple of 4, 8, 12 and 16 heads
     trains="For each stream downsamplers, gates and a transformer of width m, and for each that "
     "the head reads an upsampler and a copy of its final norm.",
     gradient="It stays in the ladder: hidden states enter it without a graph.",

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from harness.cards import MethodCard, Published
+from harness.cards import Growth, MethodCard, Published
 from harness.costs import Cost, Symbol
 from methods.experts.config import ExpertsConfig
 from methods.lst import LstConfig
@@ -129,6 +129,7 @@ CARD = MethodCard(
             note="No single rule reproduces all published counts.",
         ),
     },
+    grows=Growth(field="experts"),
     trains="The side network: for each stream downsamplers with norms, confidence, N experts with "
     "their router and vectors r; an upsampler and a copy of the final norm for each stream that is "
     "read. The backbone's codes change in re-quantisation, by no gradient.",

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from harness.cards import MethodCard, Published
+from harness.cards import Growth, MethodCard, Published
 from harness.costs import Cost, Symbol
 from harness.registry import Config
 from methods.official import glue
@@ -31,6 +31,7 @@ CARD = MethodCard(
             trainable="0.03 %", note="The published memory is at batch 50 with accumulation 2."
         )
     },
+    grows=Growth(field="tokens"),
     trains="P vectors before the embedded tokens of every text.",
     gradient="It runs through every block of the text streams and of those that read them, down to "
     "the vectors.",

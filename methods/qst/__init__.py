@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from harness.cards import MethodCard, Published
+from harness.cards import Growth, MethodCard, Published
 from harness.costs import Cost, Symbol
 from harness.registry import Config
 from methods.side.cost import BLOCK, REDUCED
@@ -31,6 +31,7 @@ CARD = MethodCard(
         "t5-base": Published(values={"reduction": 8}, note="A port: the source adapts decoders."),
         "t5-large": Published(values={"reduction": 8}, note="A port: the source adapts decoders."),
     },
+    grows=Growth(field="reduction", rising=False),
     trains="For each stream low-rank downsamplers, vector gates and a transformer of width m, and "
     "for each that the head reads an upsampler and the vector gate of the blend.",
     gradient="It stays in the ladder: hidden states enter it without a graph.",

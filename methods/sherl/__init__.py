@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.cards import MethodCard, Published
+from harness.cards import Growth, MethodCard, Published
 from harness.costs import Cost
 from harness.registry import Config
 from methods.official import glue, hosts
@@ -95,6 +95,7 @@ CARD = MethodCard(
         ),
         "clip-vit-b32": Published(values={"output": "embedding", "width": 512}, trainable="9.6 M"),
     },
+    grows=Growth(field="width", step=8),
     trains="For each stream that is read or crossed a gated downsampler for every hidden state, "
     "the weights of the tiers, an upsampler and, where norms come first, a new norm.",
     gradient="It runs through the last block of the streams that the head reads, whose weights get "

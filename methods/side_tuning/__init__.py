@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.cards import MethodCard, Published
+from harness.cards import Growth, MethodCard, Published
 from harness.costs import Cost, Symbol
 from harness.registry import Config
 from methods.official import glue
@@ -45,6 +45,7 @@ CARD = MethodCard(
             note="The source counts 1,771,799 more: downsamplers and gates that get no gradient.",
         )
     },
+    grows=Growth(field="reduction", rising=False),
     trains="A transformer of width m on each stream's embedding, and for each stream that the head "
     "reads an upsampler and the weight alpha of the blend.",
     gradient="It stays in the side network, from the blend down to its first layer.",

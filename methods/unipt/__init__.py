@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from harness.cards import MethodCard, Published
+from harness.cards import Growth, MethodCard, Published
 from harness.costs import Cost
 from methods.official import glue, hosts
 from methods.side.config import T5_BASE_LAYERS, T5_LARGE_LAYERS, SideConfig
@@ -89,6 +89,7 @@ CARD = MethodCard(
             trainable="9.6 M",
         ),
     },
+    grows=Growth(field="width", step=8),
     trains="For each stream a downsampler with its norm for every hidden state, the confidence and "
     "the projection; an upsampler and a copy of the final norm for each stream that is read.",
     gradient="It stays in the side network: hidden states enter it without a graph.",

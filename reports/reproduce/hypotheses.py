@@ -341,8 +341,10 @@ H14 = Claim(
         )
         for label, side in (("the host", HOST), ("lora", Selector(("lora",))), ("full", FULL))
     ),
-    (),
-    "No run records forgetting yet. With its side network removed, a frozen backbone forgets "
-    "nothing by construction: only what is read through the adapted features can tell.",
+    (f"{COMPARE} full,lora,unipt,sherl,mp_ismoe,mp_ismoe@sherl {_VL}",),
+    "Forgetting is measured where a backbone brings its pretraining task, as the bundled one does, "
+    "through the features that the task's head reads: a joint stream tells true captions from "
+    "false ones, streams of their own find each other among 100. With its side network removed, a "
+    "frozen backbone forgets nothing by construction.",
 )
 CLAIMS = (H1, H2, H3, H4, H5, H6, H7, H8, H9, H10, H11, H12, H13, H14)

@@ -102,21 +102,3 @@ def seeds_needed(deviation: float, distance: float, tasks: int) -> int | None:
     values = (quantiles * deviation / distance) ** 2
     each = max(MIN_SEEDS, ceil(values / tasks)) if values < MOST_SEEDS * tasks else MOST_SEEDS + 1
     return each if each <= MOST_SEEDS else None
-
-
-def holm(p_values: Sequence[float], statements: int) -> list[float]:
-    """Return p-values that are adjusted for the number of statements, in the order given.
-
-    Source: Holm, "A simple sequentially rejective multiple test procedure", 1979.
-
-    Args:
-        p_values: of the statements with data.
-        statements: all of them, those without data included.
-    """
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    adjusted = [1.0] * len(p_values)
-    highest = 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (statements - rank) * p_values[index]))
-        adjusted[index] = highest
-    return adjusted

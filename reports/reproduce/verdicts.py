@@ -19,10 +19,10 @@ from reports.reproduce.statistics import (
     Bootstrap,
     Values,
     hierarchical_bootstrap,
-    holm,
     seeds_needed,
     within_deviation,
 )
+from reports.statistics import holm
 
 Verdict = Literal["supported", "contradicted", "undecided", "no data"]
 CONFIDENCE = 0.95

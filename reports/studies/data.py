@@ -117,6 +117,7 @@ def _scope(scope: Scope, report: StudyReport) -> dict[str, Any]:
         "settings": scope.points,
         "combinations": scope.combinations,
         "balanced": scope.balanced,
+        "missing_count": scope.missing_count,
         "missing": [report.design.setting(levels) for levels in scope.missing],
         "mean": scope.mean,
         "error": {

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from math import prod
 from statistics import fmean
 from typing import Any, Literal
@@ -15,6 +15,8 @@ from reports.studies.design import Levels
 from reports.studies.model import Error, Term
 
 ErrorSource = Literal["seeds", "residual", "two-way interactions", "none"]
+LISTED = 100
+"""Missing combinations that are named; a sampled study may lack millions."""
 NEGLIGIBLE = 1e-24
 """A sum of squares below this share of the outcomes' own is rounding."""
 
@@ -38,7 +40,8 @@ class Scope:
         points: how many settings they have, all factors regarded.
         combinations: of the levels of ``axes``, run or not.
         balanced: whether every combination has the same seeds.
-        missing: combinations without a run.
+        missing: the first of the combinations without a run, 100 at most.
+        missing_count: how many there are.
         error_source: what the variance of one run was estimated from: the spread between seeds,
             what main effects and two-way interactions leave, or, where these leave nothing, the
             two-way interactions themselves.
@@ -57,6 +60,7 @@ class Scope:
     combinations: int
     balanced: bool
     missing: tuple[Levels, ...]
+    missing_count: int
     error_source: ErrorSource
     error: Error
     mean: float
@@ -212,13 +216,19 @@ def _balance(
     runs: Sequence[Observation], axes: Sequence[int], levels: Sequence[Sequence[int]]
 ) -> dict[str, Any]:
     """Return the parts of a scope that say which combinations have been run."""
-    seeds: dict[tuple[int, ...], list[int]] = {combination: [] for combination in product(*levels)}
+    seeds: dict[tuple[int, ...], list[int]] = defaultdict(list)
     for run in runs:
         seeds[tuple(_level(run, axis) for axis in axes)].append(run.seed)
     width = len(runs[0].levels)
-    missing = [_spread(combination, axes, width) for combination, own in seeds.items() if not own]
+    without = (combination for combination in product(*levels) if combination not in seeds)
+    combinations = prod(map(len, levels))
     alike = len({tuple(sorted(own)) for own in seeds.values()}) == 1
-    return {"combinations": len(seeds), "balanced": alike, "missing": tuple(missing)}
+    return {
+        "combinations": combinations,
+        "balanced": alike and len(seeds) == combinations,
+        "missing": tuple(_spread(one, axes, width) for one in islice(without, LISTED)),
+        "missing_count": combinations - len(seeds),
+    }
 
 
 def _spread(combination: Sequence[int], axes: Sequence[int], width: int) -> Levels:

@@ -151,10 +151,10 @@ def _balance(scope: Scope, report: StudyReport) -> str:
         head = "the design is not balanced: combinations differ in their runs"
     else:
         shown = [report.design.label(levels) for levels in scope.missing[:SHOWN_COMBINATIONS]]
-        more = len(scope.missing) - len(shown)
+        more = scope.missing_count - len(shown)
         listed = "; ".join([*shown, *([f"and {more} more"] if more else [])])
         head = (
-            f"the design is not balanced: {len(scope.missing)} of {scope.combinations} "
+            f"the design is not balanced: {scope.missing_count} of {scope.combinations} "
             f"combinations have no scored run ({listed})"
         )
     return f"{head}. Effects are least-squares estimates, and shares need not sum to 100 %."

@@ -11,7 +11,7 @@ from harness.design import Design
 from harness.errors import UserError
 from harness.record import RecordStore
 from harness.run_options import RunOptions
-from harness.study import Study, load_study
+from harness.study import Study, read_study, study_path
 from harness.testing.runs import small_request
 
 SMALL = ("train.epochs=1", "memory.profile=false", "method.reduction=8")
@@ -47,7 +47,7 @@ def test_every_point_has_an_outcome(study: tuple[Path, Study]) -> None:
     assert outcomes == {(1, 1): "done", (1, 2): "pruned", (2, 1): "done", (2, 2): "done"}
     keys = {record.run_key for record in RecordStore(output)}
     assert {cell.run_key for cell in done.cells} == {*keys, None}
-    assert load_study(output, done.name) == done
+    assert read_study(study_path(output, done.name)) == done
 
 
 def test_what_was_run_is_never_run_again(study: tuple[Path, Study]) -> None:

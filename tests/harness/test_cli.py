@@ -17,6 +17,7 @@ from harness.cards import BACKBONES, METHODS, TASKS
 from harness.commands import run as run_command
 from harness.dispatch import Ended
 from harness.record import Record, content_hash
+from harness.study import Axis, Cell, Study
 from harness.testing.records import make_record
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -236,6 +237,18 @@ def test_a_comparison_is_one_run_for_every_cell(
     assert "unipt" in report.read_text()
 
 
+def test_a_run_counts_once_however_many_rows_of_a_matrix_come_to_it(
+    compared: list[Any], harness: Run, tmp_path: Path
+) -> None:
+    matrix = tmp_path / "matrix.yaml"
+    matrix.write_text("rows: [{method: lst}, {method: lst, settings: {train.threads: 2}}]")
+    place = ("--output", str(tmp_path / "runs"), "--tracking-uri", "off")
+    code, out, _ = harness("compare", "--matrix", str(matrix), "--tasks", "vqa", "--json", *place)
+    assert code == 0
+    (row,) = json.loads(out)["rows"]
+    assert row["seeds"] == [0]
+
+
 def test_a_comparison_goes_on_where_one_run_cannot(
     compared: list[Any], harness: Run, tmp_path: Path
 ) -> None:
@@ -264,6 +277,46 @@ def test_a_plan_says_what_is_missing(harness: Run, tmp_path: Path) -> None:
     ]
     code, out, _ = harness("plan", *words, "--output", str(tmp_path))
     assert "0 of 4 runs are done, 4 to be run" in out
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (("done", "pruned"), 0),
+        (("done", "oom"), 3),
+        (("done", "failed"), 3),
+        (("pruned", "pruned"), 3),
+    ],
+)
+def test_a_run_of_a_study_that_ended_badly_is_exit_code_3(
+    statuses: tuple[Any, ...],
+    expected: int,
+    harness: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cells = tuple(
+        Cell(point={"method.bits": bits}, seed=0, status=status)
+        for bits, status in zip((8, 4), statuses, strict=True)
+    )
+
+    def run(self: Any) -> Study:
+        names = {"method": "mp_ismoe", "task": "vqa", "dataset": "d", "backbone": "b"}
+        axes = (Axis(field="method.bits", values=(8, 4)),)
+        return Study(
+            schema=1, name="s", recipe="r", axes=axes, sampler="grid", cells=cells, **names
+        )
+
+    monkeypatch.setattr("harness.ablate.Ablation.run", run)
+    code, out, _ = harness("ablate", "--output", str(tmp_path), "--json")
+    assert code == expected
+    assert json.loads(out)["name"] == "s"
+
+
+def test_the_studies_are_listed_as_one_document_too(harness: Run) -> None:
+    code, out, err = harness("ablate", "--study", "list", "--json")
+    assert (code, err) == (0, "")
+    assert "bits-noise-experts" in json.loads(out)
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,12 @@ def test_a_recipe_sets_a_field_of_the_methods_that_have_it() -> None:
     assert "join" not in method("linear_probe")["config"]
 
 
+@pytest.mark.parametrize("typed", [".inf", "-.inf", ".nan"])
+def test_a_number_is_finite(typed: str) -> None:
+    (found,) = problems(overrides=(f"train.weight_decay={typed}",))
+    assert found.startswith("train.weight_decay=")
+
+
 def test_a_wrong_type_quotes_what_was_typed() -> None:
     (found,) = problems(overrides=("train.epochs=many",))
     assert found.startswith("train.epochs=many:")

@@ -43,6 +43,14 @@ def test_an_axis_that_does_not_apply_has_no_value() -> None:
     ]
 
 
+def test_numbers_are_meant_as_people_write_them_wherever_they_stand() -> None:
+    made = design(
+        {"train.lr": ["1e-3", 1], "train.epochs": [1, 2]},
+        when={"train.epochs": {"train.lr": "1e-3"}},
+    )
+    assert [point["train.lr"] for point in made.points()] == [0.001, 0.001, 1]
+
+
 def test_levels_set_several_fields_and_stand_over_what_was_typed() -> None:
     made = design({"quantiser": {"with": {}, "without": {"method.bits": None}}})
     typed = RunRequest(method="mp_ismoe", task="vqa", overrides=("method.bits=4",))
@@ -82,6 +90,7 @@ def _fits(point: dict[str, Any]) -> bool:
         ({"axes": {"a.b": [1]}, "constraints": ["a.b"]}, "'a.b' is no constraint"),
         ({"axes": {"a.b": [1]}, "when": {"a.c": {}}}, "'a.c' is no axis"),
         ({"axes": {"a.b": [1], "a.c": [1]}, "when": {"a.b": {"a.c": 1}}}, "an axis before it"),
+        ({"axes": {"a.b": [1], "a.c": [1]}, "when": {"a.c": {"a.b": 2}}}, "'a.b' is never 2"),
         ({"axes": {"a.b": [[1, 2]]}}, "axes"),
         ([1], "must hold axes"),
         ("{", "not valid YAML"),
@@ -92,6 +101,15 @@ def test_a_file_that_is_no_study_is_refused(tmp_path: Path, content: Any, messag
     path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
     with pytest.raises(UserError, match="(?s)" + message.replace(".", r"\.").replace("?", r"\?")):
         read_design(str(path))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1, 2]])
+def test_a_value_that_no_axis_can_have_is_one_problem(tmp_path: Path, value: Any) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump({"axes": {"a.b": [1, value]}}))
+    with pytest.raises(UserError, match=r"axes\.a\.b: write a list of values") as caught:
+        read_design(str(path))
+    assert "problems" not in str(caught.value)
 
 
 def test_a_study_that_is_not_there_names_the_nearest() -> None:

@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from harness.config import RunConfig, resolve
-from harness.dispatch import Ended, Nobody, Pool, run_all
+from harness.dispatch import Ended, Nobody, Pool, Process, run_all
 from harness.record import Epoch, RecordStore
 from harness.run_options import RunOptions
 from harness.runner import run
@@ -89,6 +89,49 @@ def test_a_killed_run_goes_on_and_is_the_run_of_one_process(
     alone = run(config(), options(tmp_path))
     assert again.status == "done"
     assert again.core() == alone.core()
+
+
+class Impatient(Nobody):
+    """Presses Ctrl-C when the second job would begin, while the first one's process starts."""
+
+    def began(self, job: int) -> None:
+        if job == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_before_the_first_run_began_is_an_interruption(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ended = list(run_all([config(), config(seed=1)], 2, options(tmp_path), Impatient()))
+    assert [(one.job, one.record, one.exit_code) for one in ended] == [(0, None, 130)]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+class Deaf(Process):
+    """A process that is killed after its run has ended, before this is heard."""
+
+    def read(self) -> Epoch | Ended | None:
+        said = super().read()
+        if not isinstance(said, Ended) or self.is_killed:
+            return said
+        self.is_killed = True
+        self._process.kill()
+        return None
+
+    is_killed = False
+
+
+def test_a_process_that_dies_behind_its_run_takes_nothing_back(tmp_path: Path) -> None:
+    class DeafPool(Pool):
+        def _make_worker(self) -> Process:
+            return Deaf(self.options)
+
+    with DeafPool(1, options(tmp_path)) as pool:
+        pool.submit(0, config("train.epochs=1"))
+        (ended,) = pool.ended()
+    assert ended.record is not None
+    assert ended.record.status == "done"
+    assert RecordStore(tmp_path).get(ended.record.run_key) == ended.record
 
 
 def test_ctrl_c_reaches_what_is_at_work_and_drops_what_waits(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from harness.config import RunConfig, resolve
 from harness.known_runs import KnownRuns
 from harness.processor import cpu_name
 from harness.record import Record
-from harness.run_options import Rerun
+from harness.run_options import CUT_OFF, Rerun
 from harness.testing.records import make_provenance, make_record
 from harness.testing.runs import small_request
 
@@ -51,6 +51,13 @@ def test_what_a_device_settles_is_no_other_run() -> None:
 def test_which_outcomes_stand(status: str, rerun: Rerun, stands: bool) -> None:
     known = KnownRuns([record(config(), status)])
     assert (known.standing(config(), rerun) is not None) == stands
+
+
+def test_a_run_whose_process_was_killed_goes_on() -> None:
+    killed = record(config(), "failed").model_copy(update={"error": CUT_OFF})
+    failed = killed.model_copy(update={"error": "ValueError: no"})
+    assert KnownRuns([killed]).standing(config(), "never") is None
+    assert KnownRuns([failed]).standing(config(), "never") is not None
 
 
 def test_what_may_have_changed_since_must_be_looked_at(tmp_path: Path) -> None:

@@ -60,6 +60,17 @@ def test_every_run_has_an_outcome_in_its_place(tmp_path: Path, made_by_workers: 
     assert (found[1].error, found[1].exit_code) == ("data are missing", 2)
 
 
+def test_after_ctrl_c_the_first_that_had_not_begun_stands_for_them_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_all(configs: Sequence[RunConfig], *_: Any) -> Iterator[Ended]:
+        yield Ended(0, record(configs[0]))  # it ended well while Ctrl-C came
+
+    monkeypatch.setattr(matrix, "run_all", run_all)
+    found = made(tmp_path, 0, 1, 2)
+    assert [(one.config.seed, one.exit_code) for one in found] == [(0, 0), (1, 130)]
+
+
 def test_what_stands_is_not_begun(tmp_path: Path, made_by_workers: list[int]) -> None:
     store = RecordStore(tmp_path)
     store.put(record(config(0)))

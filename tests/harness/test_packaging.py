@@ -16,9 +16,9 @@ IGNORED = ("__pycache__", ".pyc")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def commands() -> list[str]:
-    """Return the README's shell blocks."""
-    return re.findall(r"```bash\n(.*?)\n```", README, flags=re.DOTALL)
+def commands(text: str = README) -> list[str]:
+    """Return the shell blocks of a page, by default of the README."""
+    return re.findall(r"```bash\n(.*?)\n```", text, flags=re.DOTALL)
 
 
 def test_the_readme_opens_with_two_one_line_commands() -> None:
@@ -36,7 +36,8 @@ def test_ci_runs_the_readmes_test_command_exactly() -> None:
 
 
 def test_the_readmes_example_method_works(tmp_path: Path) -> None:
-    card, code = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    section = README[README.index("\n## Add a method") :]
+    card, code = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
     folder = tmp_path / "methods" / "late_scale"
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text(card)

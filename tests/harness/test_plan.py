@@ -58,6 +58,23 @@ def test_what_is_named_must_run_and_all_problems_are_told_at_once() -> None:
     assert "prompt" in str(caught.value)
 
 
+def test_nothing_is_tuned_before_every_named_pair_is_known_to_run() -> None:
+    held: list[str] = []
+
+    def hold(request: RunRequest) -> RunRequest:
+        held.append(request.method)
+        return request
+
+    request = RunRequest(method="", task="")
+    with pytest.raises(UserError, match="'lsst'"):
+        make_plan(named_methods("lst,lsst"), "vqa", (0,), request, hold)
+    with pytest.raises(UserError, match="seed"):
+        make_plan(named_methods("lst"), "vqa", (0, -1), request, hold)
+    assert held == []
+    make_plan(named_methods("lst,unipt"), "vqa", (0,), request, hold)
+    assert held == ["lst", "unipt"]
+
+
 @pytest.mark.parametrize(
     ("tasks", "message"),
     [("glu", "'glu' is neither a task nor a group.*glue"), ("vqa,,gqa", "'vqa,,gqa': write names")],

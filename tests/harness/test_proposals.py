@@ -1,5 +1,6 @@
 """Optuna as the keeper of a study: nothing twice, nothing lost."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from harness import proposals as module
 from harness.design import Design
 from harness.errors import UserError
-from harness.proposals import Proposals, open_proposals
+from harness.proposals import OWNER, Proposals, open_proposals
 from harness.study import Cell
 
 AXES = {"a.b": [1, 2], "a.c": ["x", "y"]}
@@ -74,6 +75,35 @@ def test_what_a_dead_process_left_is_taken_up_again(
     assert take_all(later) == [left[1]]
 
 
+@pytest.mark.parametrize("is_signed", [True, False])
+def test_a_point_that_was_only_half_taken_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_signed: bool
+) -> None:
+    dead = opened(tmp_path)
+    dead.begin(again=never)
+    trial = dead.study.ask()
+    if is_signed:
+        host = module.socket.gethostname()
+        trial.set_user_attr(OWNER, f"{host} 0 0.0")  # no process has this number
+        trial.suggest_categorical("a.b", (1, 2))
+    monkeypatch.setattr(module, "TO_SIGN", timedelta(0))
+    later = opened(tmp_path)
+    later.begin(again=never)
+    points = take_all(later)
+    assert sorted(map(str, points)) == sorted(map(str, later.design.points()))
+
+
+def test_two_processes_may_give_up_the_same_point(tmp_path: Path) -> None:
+    proposals = opened(tmp_path)
+    proposals.begin(again=never)
+    taken = proposals.take()
+    assert taken is not None
+    proposals.put_back(taken[0])
+    proposals.put_back(taken[0])
+    take_all(proposals)
+    assert proposals.finished == len(proposals.cells()) == 4
+
+
 def test_a_point_that_was_put_back_waits_again(tmp_path: Path) -> None:
     proposals = opened(tmp_path)
     proposals.begin(again=never)
@@ -107,6 +137,17 @@ def test_a_sampler_proposes_as_many_points_as_are_wanted(tmp_path: Path, sampler
     points = take_all(proposals)
     assert proposals.finished >= min(3, len(points))
     assert all(set(point) == set(AXES) for point in points)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "nsga2"])
+def test_a_sampler_takes_no_point_twice_and_ends_with_the_last(
+    tmp_path: Path, sampler: str
+) -> None:
+    proposals = opened(tmp_path, sampler=sampler, trials=50)
+    proposals.begin(again=never)
+    points = take_all(proposals)
+    assert sorted(map(str, points)) == sorted(map(str, proposals.design.points()))
+    assert proposals.finished == proposals.wanted == 4
 
 
 def test_an_axis_that_does_not_apply_is_not_proposed(tmp_path: Path) -> None:

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import UserError
-from harness.record import Record, RecordStore, content_hash, load_record, write_atomic
+from harness.record import (
+    Record,
+    RecordStore,
+    check_writable,
+    content_hash,
+    load_record,
+    write_atomic,
+)
 from harness.testing.records import make_record
 
 
@@ -55,6 +62,21 @@ def test_records_are_found_by_prefix(tmp_path: Path) -> None:
     assert store.find(record.run_key[:6]) == record
     with pytest.raises(UserError, match="No run"):
         store.find("zzz")
+
+
+def test_two_processes_may_look_at_once_whether_a_folder_can_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_bytes
+
+    def write_and_lose(path: Path, content: bytes) -> int:
+        written = write(path, content)
+        path.unlink()  # as the other process does
+        return written
+
+    monkeypatch.setattr(Path, "write_bytes", write_and_lose)
+    check_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_atomic_write_replaces_whole_files(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 
 from harness import cli
 from harness.record import RecordStore
-from harness.testing.records import make_record
+from harness.study import save_study
+from harness.testing.records import make_memory, make_record
+from harness.testing.studies import make_study
 from reports import plots
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -240,3 +242,20 @@ def test_neither_report_nor_plot_imports_torch(output: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, str(output)], cwd=ROOT, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
+
+
+def test_a_study_is_shown_again_from_its_document(harness: Run, tmp_path: Path) -> None:
+    axes = {"method.bits": [8, 4], "method.experts": [2, 4]}
+    study, records = make_study(axes, lambda point, seed: point["method.bits"] / 10)
+    path = save_study(study, tmp_path)
+    for record in records:
+        RecordStore(tmp_path).put(record.model_copy(update={"memory": make_memory()}))
+    code, out, err = harness("report", path)
+    assert (code, err) == (0, "")
+    assert "bits" in out
+    code, out, _ = harness("report", path, "--json")
+    assert len(json.loads(out)["points"]) == 4
+    path.write_text("{}")
+    code, _, err = harness("report", path)
+    assert code == 2
+    assert f"{path} is not a readable study" in err

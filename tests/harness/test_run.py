@@ -2,11 +2,13 @@
 
 import errno
 import json
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from harness.config import RunConfig, resolve
 from harness.errors import UserError
@@ -158,3 +160,19 @@ def test_memory_laws_of_a_run(method: str, whole: Record, tmp_path: Path) -> Non
         assert 0 <= residual <= 64
     else:  # bf16 kernels and the fused attention of ladders have workspace of their own
         assert 0 <= residual <= 0.005 * memory.train_peak_bytes
+
+
+def test_features_that_another_process_opens_stay(tmp_path: Path) -> None:
+    first = run(config("lst"), options(tmp_path))
+    assert first.time
+    room = f"features.max_bytes={first.time.features.bytes}"
+    folder = tmp_path / "features"
+    entries = [path for path in folder.iterdir() if path.is_dir()]
+    assert entries
+    with ExitStack() as stack:
+        for entry in entries:
+            stack.enter_context(FileLock(folder / f".{entry.name}.lock"))
+        run(config("lst", room, "train.threads=2"), options(tmp_path))
+        assert all((entry / "layout.json").is_file() for entry in entries)
+    run(config("lst", room, "train.threads=3"), options(tmp_path))
+    assert not any(entry.exists() for entry in entries)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cards import METHODS
 from harness.config import RunRequest, resolve
 from harness.errors import UserError
 from harness.model import build_task
@@ -66,9 +67,38 @@ def test_experts_fill_what_the_host_would_need() -> None:
     assert peak(more) > held.budget_bytes
 
 
+@pytest.mark.parametrize("method", ["lst", "adapter", "prompt", "mp_ismoe"])
+def test_every_method_grows_its_own_as_far_as_the_budget_allows(method: str) -> None:
+    growth = METHODS.card(method).grows
+    assert growth is not None
+    budget = peak(request(method)) * 3 // 2
+    held = hold(request(method), BudgetRequest(f"{budget / 2**10}KiB", "auto"))
+    assert held.filled == held.request.overrides[-1]
+    assert peak(request(method)) < held.peak_bytes == peak(held.request) <= held.budget_bytes
+    value = int(held.filled.rpartition("=")[2])
+    more = value + growth.step if growth.rising else value - 1
+    assert more == 0 or peak(request(method, f"method.{growth.field}={more}")) > held.budget_bytes
+
+
+@pytest.mark.parametrize(
+    ("method", "fill"),
+    [("full", "auto"), ("bitfit", "auto"), ("mp_ismoe@gnp_iq", "auto"), ("lst", "reduction")],
+)
+def test_what_adds_nothing_stays_as_it_is(method: str, fill: str) -> None:
+    held = hold(request(method), BudgetRequest("1GiB", fill))
+    assert (held.request, held.filled) == (request(method), None)
+
+
+def test_of_many_methods_one_without_the_number_just_has_to_fit() -> None:
+    held = hold(request("lst"), BudgetRequest("1GiB", "experts", of_many=True))
+    assert (held.request, held.filled) == (request("lst"), None)
+    with pytest.raises(UserError, match=r"no method has a whole number .*'experts'"):
+        hold(request("lst"), BudgetRequest("1GiB", "expert", of_many=True))
+
+
 @pytest.mark.parametrize(("method", "field"), [("lst", "experts"), ("mp_ismoe", "expert")])
 def test_only_a_whole_number_of_the_method_can_fill(method: str, field: str) -> None:
-    with pytest.raises(UserError, match=f"--fill-budget {field}: .*no whole number"):
+    with pytest.raises(UserError, match=f"--fill-budget {field}: method '{method}' has no whole"):
         hold(request(method), BudgetRequest("1GiB", field))
 
 

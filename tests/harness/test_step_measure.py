@@ -42,7 +42,7 @@ def test_a_file_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.Mon
     path = tmp_path / "steps.json"
     asked: list[str] = []
 
-    def cell(request: Any, _device: torch.device) -> dict[str, Any]:
+    def cell(request: Any, *_: Any) -> dict[str, Any]:
         asked.append(request.method)
         return {"method": request.method}
 

@@ -106,6 +106,16 @@ def test_mlflow_is_rebuilt_from_records_alone(tmp_path):
     assert _contents(output) == before
 
 
+def test_a_damaged_record_is_told_and_the_others_are_logged(tmp_path):
+    good = RecordStore(tmp_path).put(make_record(run_key="1" * 64))
+    damaged = good.with_name("0000000000000000.json")
+    damaged.write_text("{")
+    (told, problem), other = sync("off", tmp_path)
+    assert told == damaged
+    assert "is not a readable record" in str(problem)
+    assert other == (good, None)
+
+
 def test_runs_of_a_group_lie_below_it_and_below_their_cell(tmp_path):
     store = RecordStore(tmp_path)
     records = [make_record(seed=seed) for seed in (0, 1)]

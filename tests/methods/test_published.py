@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from harness.cards import BACKBONES, METHODS
-from harness.cards import METHODS
 from harness.counting import count_parameters
 from harness.errors import UserError
 from harness.testing.methods import build_method

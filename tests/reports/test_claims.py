@@ -25,11 +25,11 @@ from reports.reproduce.pairing import find_units
 from reports.reproduce.statistics import (
     MIN_SEEDS,
     hierarchical_bootstrap,
-    holm,
     seeds_needed,
     within_deviation,
 )
 from reports.reproduce.verdicts import ClaimVerdict, decide_all, decide_part
+from reports.statistics import holm
 
 TASKS_USED = ("vqa", "gqa", "grounding")
 SEEDS = range(5)
@@ -478,6 +478,23 @@ def test_forgetting_counts_downwards_once_runs_record_it() -> None:
     assert units(records, H14.parts[0]) == 15
     assert verdict("H14", records).parts[0].effect == pytest.approx(2.0)
     assert "no forgetting recorded" in verdict("H14", pairs()).parts[0].reason
+
+
+@pytest.mark.parametrize(
+    ("ours", "expected"), [(0.01, "supported"), (0.03, "contradicted"), (None, "no data")]
+)
+def test_forgetting_is_decided_against_the_host_and_methods_that_change_the_backbone(
+    ours: float | None, expected: str
+) -> None:
+    records = [
+        record.model_copy(update={"quality": Quality(forgetting=drop)})
+        for method in ("mp_ismoe", "unipt", "lora", "full")
+        for task in TASKS_USED
+        for seed in SEEDS
+        for record in [run(method, task, seed)]
+        for drop in [ours if method == "mp_ismoe" else 0.02 + seed / 1000]
+    ]
+    assert verdict("H14", records).verdict == expected
 
 
 def test_inference_is_compared_by_batch_and_processor() -> None:

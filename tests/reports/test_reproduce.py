@@ -428,6 +428,19 @@ def test_the_command_reads_the_runs_of_its_folder(harness: Any, tmp_path: Path) 
     assert NOT_PREDICTED in out
 
 
+@pytest.mark.parametrize("what", ["table2", "claims"])
+def test_a_damaged_record_is_told_and_the_others_are_read(
+    what: str, harness: Any, tmp_path: Path
+) -> None:
+    path = RecordStore(tmp_path).put(glue_run())
+    path.with_name("cut.json").write_text("{")
+    code, out, err = harness(what, "--output", str(tmp_path), "--json")
+    assert code == 0
+    assert json.loads(out)
+    assert "Left out: " in err
+    assert "cut.json is not a readable record" in err
+
+
 def test_reading_tables_and_claims_needs_no_torch() -> None:
     code = (
         "import sys, reports.reproduce.layout, reports.reproduce.claims_layout, "

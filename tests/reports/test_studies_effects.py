@@ -288,3 +288,16 @@ def test_fanova_shares_are_fractions(drawn):
     known = [share for share in fanova(observations, len(sizes)) if share is not None]
     assert all(-1e-9 <= share <= 1 + 1e-9 for share in known)
     assert sum(known) <= 1 + 1e-6
+
+
+def test_of_a_large_design_the_first_missing_combinations_are_named_and_all_counted():
+    sizes = [5] * 6
+    runs = [Observation(levels, 0, 0.5 + 0.01 * sum(levels)) for levels in DIAGONAL]
+    (scope, *_) = analyse(runs, sizes).scopes
+    assert (scope.combinations, scope.missing_count) == (5**6, 5**6 - len(DIAGONAL))
+    assert len(scope.missing) == 100
+    assert not set(scope.missing) & set(DIAGONAL)
+    assert not scope.balanced
+
+
+DIAGONAL = [(level,) * 6 for level in range(5)]

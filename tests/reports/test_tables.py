@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from harness.record import Quality
 from harness.testing.records import make_memory, make_provenance, make_record
 from reports.averages import averages
 from reports.comparison import compare, mean_interval
@@ -63,6 +64,13 @@ def test_a_run_that_failed_says_why_and_shows_what_it_has():
     assert "oom" in shown
     assert "[bold]no memory" in shown
     assert "peak memory" not in shown
+
+
+def test_what_a_run_forgot_is_shown_where_it_was_measured():
+    assert "forgetting" not in _show(run_table(make_record(quality=Quality())))
+    shown = _show(run_table(make_record(quality=Quality(forgetting=0.0125))))
+    assert "forgetting" in shown
+    assert "1.2 points" in shown
 
 
 def test_bundled_and_limited_scores_say_so():

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from safetensors import safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from harness.checkpoint import read_tensor
 from harness.errors import UserError
@@ -73,3 +73,14 @@ def read_projection(path: Path, stream: str) -> nn.Linear:
     projection = nn.utils.skip_init(nn.Linear, *reversed(weight.shape))
     projection.load_state_dict({"weight": weight, "bias": bias})
     return projection
+
+
+def read_heads(path: Path) -> dict[str, Tensor]:
+    """Returns the tensors of the heads of pretraining by their own names; none without heads.
+
+    Args:
+        path: The weight file, whose checksum `read_weights` has verified.
+    """
+    with safe_open(path, framework="pt") as file:
+        names = [name for name in file.keys() if name.startswith(HEADS_PREFIX)]  # noqa: SIM118
+        return {name.removeprefix(HEADS_PREFIX): read_tensor(file, name) for name in names}

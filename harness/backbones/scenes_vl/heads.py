@@ -51,3 +51,18 @@ class PretrainingHeads(nn.Module):
     def words(self, hidden: Tensor, embedding: Tensor) -> Tensor:
         """Predicts masked tokens with the tied embedding: [K, D], [V, D] -> logits [K, V]."""
         return functional.linear(self.word(hidden), embedding, self.word_bias)
+
+
+def first_hits(similarity: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Tells which images find their caption first, and which captions their image.
+
+    Args:
+        similarity: [N, N], of image i and caption j; those of the same number belong together.
+        ids: Token ids of the captions [N, T], long; equal captions count as hits.
+
+    Returns:
+        Hits of the images and of the captions, bool [N] each.
+    """
+    equal = (ids[:, None] == ids[None]).all(dim=-1)
+    own = torch.arange(len(ids), device=ids.device)
+    return equal[own, similarity.argmax(dim=1)], equal[own, similarity.argmax(dim=0)]

@@ -46,6 +46,7 @@ from harness.backbones.scenes_vl.checkpoint import (
     read_weights,
 )
 from harness.backbones.scenes_vl.text import encode_texts, load_tokenizer, whole_rows
+from harness.backbones.source_task import SourceTask
 from harness.registry import Config
 
 IMAGE_SIZE = 64
@@ -264,6 +265,13 @@ class ScenesVL(Backbone):
         if self.weights_path is None or stream == "joint":
             return None
         return read_projection(self.weights_path, stream)
+
+    def source_task(self, reads: Sequence[str]) -> SourceTask | None:
+        """Returns what pretraining asked of these streams; see `Backbone.source_task`."""
+        # Imported here: what it draws is labelled by this module's grid.
+        from harness.backbones.scenes_vl.source_task import source_task
+
+        return None if self.weights_path is None else source_task(self, self.weights_path, reads)
 
     def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
         """Returns the functions from images and texts to inputs; see `Backbone.processors`."""

@@ -38,10 +38,12 @@ from harness.backbones.scenes_vl.checkpoint import (
     WEIGHTS_FILE,
     sha256,
 )
-from harness.backbones.scenes_vl.heads import PretrainingHeads
+from harness.backbones.scenes_vl.heads import PretrainingHeads, first_hits
 from harness.backbones.scenes_vl.model import ScenesVL
 from harness.backbones.scenes_vl.pretraining_data import (
     ATTRIBUTES,
+    CANDIDATES,
+    HELD_OUT_START,
     HIDDEN,
     Batch,
     BatchMaker,
@@ -52,9 +54,6 @@ from harness.backbones.scenes_vl.text import PAD, train_tokenizer
 from harness.registry import Config
 
 log = logging.getLogger(__name__)
-
-_HELD_OUT_START = 1_000_000_000  # scenes from here on are never trained on
-_GROUP = 100  # candidates of held-out retrieval
 
 
 class PretrainingConfig(Config):
@@ -292,7 +291,7 @@ class _Pretraining:
         return {
             **self._held_out_scores(),
             "held_out_scenes": self.recipe.held_out,
-            "candidates": _GROUP,
+            "candidates": CANDIDATES,
             "seconds": round(seconds, 1),
             "steps": self.steps,
             "scenes": self.steps * self.recipe.batch_size,
@@ -306,8 +305,8 @@ class _Pretraining:
         self.backbone.eval()
         generator = torch.Generator().manual_seed(0)
         tallies: list[dict[str, Tensor]] = []
-        for start in range(_HELD_OUT_START, _HELD_OUT_START + self.recipe.held_out, _GROUP):
-            batch = self.maker.batch(range(start, start + _GROUP), generator)
+        for start in range(HELD_OUT_START, HELD_OUT_START + self.recipe.held_out, CANDIDATES):
+            batch = self.maker.batch(range(start, start + CANDIDATES), generator)
             tallies.append(self._group_scores(batch))
         return {
             name: round(float(torch.cat([t[name] for t in tallies]).float().mean()), 4)
@@ -319,10 +318,9 @@ class _Pretraining:
         image = self._encode_image(batch.images)
         text = self.backbone.encode("text", batch.captions, {})
         similarity = self.heads.similarity(image.salient, text.salient)
-        ids = batch.captions["input_ids"]
-        equal = (ids[:, None] == ids[None]).all(dim=-1)  # equal captions count as hits
-        own = torch.arange(len(ids), device=ids.device)
-        half = len(ids) // 2
+        finds_text, finds_image = first_hits(similarity, batch.captions["input_ids"])
+        own = torch.arange(len(similarity), device=self.device)
+        half = len(own) // 2
         caption = self.backbone.encode("text", batch.masked, {})
         other = similarity[:, :half].clone()
         other[own[:half], own[:half]] = -torch.inf
@@ -346,8 +344,8 @@ class _Pretraining:
         }
         return {
             **objects,
-            "image_to_text_r1": equal[own, similarity.argmax(dim=1)],
-            "text_to_image_r1": equal[own, similarity.argmax(dim=0)],
+            "image_to_text_r1": finds_text,
+            "text_to_image_r1": finds_image,
             "matching_accuracy": torch.cat([says[0] == 1, says[1] == 0]),
             "statement_accuracy": (verdict == batch.truth)[stated],
             "masked_word_accuracy": words.argmax(dim=-1) == true_words,

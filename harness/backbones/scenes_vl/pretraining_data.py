@@ -16,6 +16,8 @@ from tasks.scenes.language import captions
 from tasks.scenes.scene import Scene, draw_scene, scene_generator
 from tasks.scenes.vqa import questions, wrong_answer
 
+HELD_OUT_START = 1_000_000_000  # scenes from here on are never trained on
+CANDIDATES = 100  # of held-out retrieval
 HIDDEN = -100  # truth of a statement whose answer is masked, label of a cell without an object
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "shape": PRETRAIN.shapes,
@@ -140,6 +142,21 @@ class BatchMaker:
 
     def _move(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: value.to(self.device) for name, value in inputs.items()}
+
+
+def held_out_pairs(numbers: range) -> tuple[np.ndarray, list[str]]:
+    """Draws scenes that no pretraining sees, with the captions that its scores are made with.
+
+    Args:
+        numbers: Which of the held-out scenes of world 0.
+
+    Returns:
+        Images uint8 [n, 64, 64, 3], and n captions.
+    """
+    scenes = [draw_scene(PRETRAIN.name, 0, HELD_OUT_START + number) for number in numbers]
+    words = [scene_generator(s.domain, s.seed, s.index, _TEXT_STREAM) for s in scenes]
+    texts = [captions(s, w)[0] for s, w in zip(scenes, words, strict=True)]
+    return np.stack([render(scene) for scene in scenes]), texts
 
 
 def language(seed: int, scenes: int) -> Iterator[str]:
