@@ -122,9 +122,8 @@ class RayWorker(Worker):
         if self._interrupted:
             return Ended(0, None, "interrupted", 130)
         self._losses += 1
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
         if getattr(error, "actor_init_failed", False) or self._losses == MOST_LOSSES:
-            return Ended(0, None, f"Ray cannot run it: {reason}", 3)
+            return Ended(0, None, f"Ray cannot run it: {_reason(error)}", 3)
         logger.warning("A node of the Ray cluster is lost; its run goes on elsewhere.")
         self._send_out(replace(self.options, rerun="failed"))
         return None
@@ -212,9 +211,8 @@ def connect(options: RunOptions) -> None:
             logging_level=logging.INFO if options.verbosity > 0 else logging.ERROR,
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"--launcher {options.launcher}: no Ray cluster answers: {reason}"
+            f"--launcher {options.launcher}: no Ray cluster answers: {_reason(error)}"
         ) from None
 
 
@@ -241,6 +239,11 @@ def needed(config: RunConfig, largest: dict[str, float]) -> dict[str, float]:
         "num_cpus": min(threads, largest["CPU"]) or threads,  # a cluster may grow from nothing
         "num_gpus": 1 if device != "cpu" and largest["GPU"] else 0,
     }
+
+
+def _reason(error: Exception) -> str:
+    """Return the last line of an error of Ray, behind which stands what another process said."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 def _not_shared(options: RunOptions) -> Ended:

@@ -2,6 +2,7 @@
 
 import pytest
 
+import harness
 from harness import run_options
 from harness.cli import execute
 from harness.errors import UserError
@@ -32,3 +33,8 @@ def test_without_ray_the_message_says_how_to_get_it(
         check_launcher(typed)
     monkeypatch.setattr(run_options, "find_spec", lambda _: object())
     assert check_launcher(typed) == typed
+
+
+def test_python_is_told_the_same() -> None:
+    with pytest.raises(UserError, match="--launcher 'rai': write local"):
+        harness.compare("lst", "vqa", launcher="rai")

@@ -160,5 +160,5 @@ def test_a_run_never_asks_for_more_cores_than_a_node_has() -> None:
 
 def test_where_no_cluster_answers_one_message_says_so(tmp_path: Path) -> None:
     nowhere = RunOptions(tmp_path, "off", -1, launcher="ray://127.0.0.1:1")
-    with pytest.raises(UserError, match="--launcher ray://127.0.0.1:1: no Ray cluster answers"):
+    with pytest.raises(UserError, match=r"--launcher ray://127\.0\.0\.1:1: no Ray cluster answers"):
         make_pool(1, nowhere, Nobody())
