@@ -27,7 +27,6 @@ from harness.runner import run
 from harness.testing.small import SMALL_BACKBONES, small_backbone
 
 CPU = torch.device("cpu")
-TASKS = ("vqa", "image_text_retrieval", "scenes_warmth", "image_classification")
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +56,8 @@ def perturb(model: AdaptedModel, size: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "task"), [*(("linear_probe", task) for task in TASKS), ("full", "vqa")]
+    ("method", "task"),
+    [("linear_probe", "vqa"), ("linear_probe", "image_text_retrieval"), ("full", "vqa")],
 )
 def test_features_that_did_not_change_forget_exactly_nothing(method: str, task: str) -> None:
     assert forgetting(*built(method, task), CPU) == 0.0
@@ -66,11 +66,9 @@ def test_features_that_did_not_change_forget_exactly_nothing(method: str, task: 
 @pytest.mark.parametrize(
     ("method", "task"),
     [
-        ("full", "vqa"),
         ("lora", "image_text_retrieval"),
         ("lst", "vqa"),
         ("lst", "scenes_warmth"),
-        ("lst", "image_classification"),
     ],
 )
 def test_features_that_changed_at_random_forget(method: str, task: str) -> None:

@@ -67,7 +67,13 @@ def test_experts_fill_what_the_host_would_need() -> None:
     assert peak(more) > held.budget_bytes
 
 
-@pytest.mark.parametrize("method", ["lst", "adapter", "prompt", "mp_ismoe"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "adapter",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("lst", "prompt", "mp_ismoe")),
+    ],
+)
 def test_every_method_grows_its_own_as_far_as_the_budget_allows(method: str) -> None:
     growth = METHODS.card(method).grows
     assert growth is not None

@@ -119,6 +119,6 @@ def test_published_without_such_a_setting_is_refused():
         count_parameters("lst@published", "scenes_vl")
 
 
-@pytest.mark.parametrize("preset", METHODS.card("mp_ismoe").presets)
-def test_every_preset_is_counted_without_weights(preset):
+@pytest.mark.parametrize("preset", ["gnp_iq", "ismoe", "low_pre"])
+def test_presets_are_counted_without_weights(preset):
     assert count_parameters(f"mp_ismoe@{preset}", "minilm").trainable > 0
