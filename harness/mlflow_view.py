@@ -182,7 +182,8 @@ def final_metrics(record: Record) -> Iterator[tuple[str, float]]:
     for section in ("params", "memory", "time", "quality"):
         values = getattr(record, section)
         if values is not None:
-            yield from _numbers(section, values.model_dump(mode="json"))
+            kept = values.model_dump(mode="json", exclude={"layer_quantization_mse"})
+            yield from _numbers(section, kept)
 
 
 def _numbers(section: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -105,6 +105,7 @@ class Quality(_Model):
 
     forgetting: float | None = None
     quantization_mse: float | None = None
+    layer_quantization_mse: dict[str, float] | None = None
     dead_experts: int | None = None
 
 

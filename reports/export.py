@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 from pydantic import BaseModel
@@ -14,6 +14,7 @@ from harness.errors import UserError
 from harness.flat import flatten
 from harness.record import Record, write_atomic
 
+_BY_LAYER: Final = {"layer_quantization_mse"}
 _NAMES = (
     "run_key",
     "status",
@@ -99,7 +100,7 @@ def _row(record: Record) -> dict[str, Any]:
         **_fields("params", record.params),
         **_fields("memory", record.memory),
         **_fields("time", record.time),
-        **_fields("quality", record.quality),
+        **_named("quality", record.quality.model_dump(mode="json", exclude=_BY_LAYER)),
         **dict(flatten(record.config, "config.")),
         **{f"provenance.{name}": getattr(origin, name) for name in _ORIGIN},
         **_named("provenance.data", {name: getattr(origin.data, name) for name in _DATA}),

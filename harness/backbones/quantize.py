@@ -5,7 +5,7 @@ through ``harness.cards.LOW_BIT``, as it reaches methods. This file imports no t
 """
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -69,7 +69,7 @@ class LowBit:
         """Return sha256 over all codes and scales; empty without any."""
         return ""
 
-    def quality(self) -> dict[str, float]:
+    def quality(self) -> dict[str, Any]:
         """Return ``quantization_mse``, the mean squared error of all quantised weights."""
         return {}
 

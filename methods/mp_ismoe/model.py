@@ -16,7 +16,7 @@ from methods.lst.ladder import ladder_network
 from methods.mp_ismoe import MpIsmoeConfig
 from methods.mp_ismoe.precision import compute_context, hold_in_half
 from methods.quantization.masters import masters_of
-from methods.quantization.modules import mean_mse, quantize_modules
+from methods.quantization.modules import layer_mses, mean_mse, quantize_modules
 from methods.quantization.requantize import Requantizer
 from methods.sherl.network import RouteForm, SherlNetwork
 from methods.side.config import SideConfig
@@ -204,9 +204,10 @@ class MpIsmoe(NetworkMethod):
         return {**counted, "quantization_mse": mean_mse(self.quantized)}
 
     def quality(self) -> dict[str, Any]:
-        """Return the quantisation error and the number of experts that nothing chose."""
+        """Return quantisation errors and the number of experts that nothing chose."""
         return {
             "quantization_mse": mean_mse(self.quantized),
+            "layer_quantization_mse": layer_mses(self.quantized) or None,
             "dead_experts": dead_experts(mixtures(self.network)),
         }
 

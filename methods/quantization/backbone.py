@@ -10,7 +10,12 @@ from harness.backbones.base import Backbone
 from harness.backbones.quantize import LowBit, QuantizeConfig
 from methods.quantization.config import QuantizationConfig
 from methods.quantization.masters import masters_of
-from methods.quantization.modules import distinct_weights, mean_mse, quantize_modules
+from methods.quantization.modules import (
+    distinct_weights,
+    layer_mses,
+    mean_mse,
+    quantize_modules,
+)
 from methods.quantization.nf4 import BLOCK, Nf4Weight
 from methods.quantization.requantize import Requantizer
 from methods.quantization.storage import buffers_hash, named_codes
@@ -60,9 +65,10 @@ class LowBitBackbone(LowBit):
         """Return sha256 over all codes and grids."""
         return buffers_hash(named_codes(distinct_weights(self.modules)))
 
-    def quality(self) -> dict[str, float]:
-        """Return the mean squared error of all quantised weights (Eq. 4)."""
-        return {"quantization_mse": mean_mse(self.modules)}
+    def quality(self) -> dict[str, Any]:
+        """Return the mean squared error of all quantised weights (Eq. 4), and of each."""
+        errors = layer_mses(self.modules)
+        return {"quantization_mse": mean_mse(self.modules), "layer_quantization_mse": errors}
 
     def host_bytes(self) -> dict[str, int]:
         """Return the peak bytes of masters (one tensor) and of calibration statistics."""

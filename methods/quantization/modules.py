@@ -372,6 +372,11 @@ def mean_mse(modules: Mapping[str, QuantizedModule]) -> float:
     return total / max(1, sum(w.shape.numel() for w in weights))
 
 
+def layer_mses(modules: Mapping[str, QuantizedModule]) -> dict[str, float]:
+    """Return the mean squared error of every weight (Eq. 4), by the module that holds it."""
+    return {name: w.quantization_mse for name, w in distinct_weights(modules).items()}
+
+
 def storage_bytes(modules: Mapping[str, QuantizedModule]) -> dict[str, int]:
     """Return bytes held by memory category, shared weights counted once."""
     weights = [*distinct_weights(modules).values(), *low_biases(modules).values()]

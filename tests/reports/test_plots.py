@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from harness.errors import UserError
+from harness.record import Quality
 from harness.testing.records import make_memory, make_provenance, make_record
 from reports import plots
 from reports.palette import CATEGORY_COLOURS, METHOD_COLOURS
@@ -23,6 +24,7 @@ NAMES = (
     "memory",
     "predicted",
     "quantization",
+    "quantization-layers",
     "score-memory",
     "score-parameters",
     "tasks",
@@ -41,7 +43,9 @@ def with_experts(record, mixtures=2):
         epoch.model_copy(update={"expert_load": load, "quantization_mse": 2.5e-7 * epoch.epoch})
         for epoch in record.history
     ]
-    return record.model_copy(update={"history": history})
+    errors = {"text.0": 2e-6, "text.1": 3e-7, "joint.0": 5e-7}
+    quality = record.quality.model_copy(update={"layer_quantization_mse": errors})
+    return record.model_copy(update={"history": history, "quality": quality})
 
 
 def records(**changes):
@@ -116,6 +120,7 @@ def test_unfinished_and_limited_runs_alone_are_nothing_to_draw(name):
         ("memory", {"memory": None}, "measured memory"),
         ("predicted", {"memory": None}, "predicted and a measured"),
         ("quantization", {"history": []}, "quantisation error"),
+        ("quantization-layers", {"quality": Quality()}, "quantisation error by layer"),
         ("score-memory", {"memory": None}, "a measured training peak"),
         ("score-parameters", {"params": None}, "trainable parameters"),
     ],

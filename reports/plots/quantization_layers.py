@@ -1,0 +1,68 @@
+"""Quantisation error of every weight of the backbone, in the order of its layers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from harness.errors import UserError
+from harness.record import Record
+from reports.comparison import Row
+from reports.labels import label_of
+from reports.panels import Look, Panel, line_keys, looks, panels, set_title, title_height
+from reports.sheet import Foot, Margins, panel_heights, sheet
+
+MARGINS = Margins(left=0.72, bottom=0.42)
+NOTE = (
+    "Mean squared difference of a quantised weight from that of full precision, of the first seed. "
+    "Weights stand in the order of the backbone's layers; harness runs diff names them."
+)
+Errors = dict[str, float]
+
+
+def draw(records: Sequence[Record]) -> Figure:
+    """Return one panel for every ranking."""
+    drawn: list[tuple[Panel, list[tuple[Row, Errors]]]] = []
+    for panel in panels(records):
+        errors = [(row, row.record.quality.layer_quantization_mse) for row in panel.rows]
+        known = [(row, found) for row, found in errors if found]
+        if known:
+            drawn.append((panel, known))
+    if not drawn:
+        raise UserError(
+            "No finished run has a quantisation error by layer; methods on a low-bit backbone, "
+            "such as mp_ismoe, measure it."
+        )
+    styles = looks(row for _, known in drawn for row, _ in known)
+    margins = replace(MARGINS, top=title_height(panel for panel, _ in drawn))
+    foot = Foot(line_keys(styles), NOTE)
+    figure, all_axes = sheet(panel_heights(len(drawn), 1.2), foot, margins=margins)
+    for axes, (panel, known) in zip(all_axes, drawn, strict=True):
+        _draw_panel(axes, panel, known, styles)
+    return figure
+
+
+def _draw_panel(
+    axes: Axes,
+    panel: Panel,
+    known: Sequence[tuple[Row, Errors]],
+    styles: Mapping[str, Look],
+) -> None:
+    for row, errors in known:
+        look = styles[label_of(row)]
+        places = range(1, len(errors) + 1)
+        axes.plot(
+            places,
+            list(errors.values()),
+            color=look.colour,
+            linestyle=look.line,
+            linewidth=1.2,
+            marker="." if len(errors) == 1 else None,
+        )
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("weight", labelpad=1)
+    axes.set_ylabel("error (MSE)", labelpad=2)
+    set_title(axes, panel, left=MARGINS.left)
