@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -43,6 +44,14 @@ class Meddler(Nobody):
 def worker_pids() -> list[int]:
     children = psutil.Process().children()
     return [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Let Ctrl-C be heard, also where a shell started these tests as a job that ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +108,8 @@ class Impatient(Nobody):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_before_the_first_run_began_is_an_interruption(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +132,7 @@ class Deaf(Process):
     is_killed = False
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_behind_its_run_takes_nothing_back(tmp_path: Path) -> None:
     class DeafPool(Pool):
         def _make_worker(self) -> Process:
@@ -134,6 +146,7 @@ def test_a_process_that_dies_behind_its_run_takes_nothing_back(tmp_path: Path) -
     assert RecordStore(tmp_path).get(ended.record.run_key) == ended.record
 
 
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_reaches_what_is_at_work_and_drops_what_waits(tmp_path: Path) -> None:
     meddler = Meddler(signal.SIGINT, "own")
     ended = list(run_all([config(), config(seed=1)], 1, options(tmp_path), meddler))

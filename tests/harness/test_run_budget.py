@@ -57,6 +57,7 @@ def test_where_nothing_would_fit_other_methods_are_named() -> None:
         hold(pretrained, BudgetRequest("1KiB"))
 
 
+@pytest.mark.slow
 def test_experts_fill_what_the_host_would_need() -> None:
     held = hold(request("mp_ismoe"), BudgetRequest("mp_ismoe@ismoe", "experts"))
     experts = resolve(held.request).method.config.model_dump()["experts"]

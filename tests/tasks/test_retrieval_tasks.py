@@ -136,7 +136,7 @@ def request_of(tmp_path):
     [
         ("unipt", "clip", "method.output=embedding method.join=none"),
         ("unipt", "vse", "method.output=projected method.join=none"),
-        ("lst", "vse", "task.loss=hinge memory.profile=true"),
+        pytest.param("lst", "vse", "task.loss=hinge memory.profile=true", marks=pytest.mark.slow),
         ("lora", "clip", "task.loss=infonce"),
     ],
 )
