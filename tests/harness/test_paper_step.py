@@ -20,7 +20,7 @@ OWN_METHODS = [name for name in METHODS.names() if METHODS.card(name).package is
 
 
 @pytest.mark.parametrize("backbone", sorted(SMALL_BACKBONES))
-@pytest.mark.parametrize("method", ["full", "mp_ismoe"])
+@pytest.mark.parametrize("method", [pytest.param("full", marks=pytest.mark.slow), "mp_ismoe"])
 def test_every_backbone_has_a_step(method, backbone):
     report = predict_step(small_step(method, backbone))
     assert report.source == "predicted"
@@ -36,20 +36,16 @@ def test_every_method_has_a_step_on_a_t5(method):
     assert report.train_peak_bytes > report.phase_peak_bytes["load"]
 
 
-@pytest.mark.parametrize("backbone", ["t5", "bert"])
-@pytest.mark.parametrize("method", ["full", "lora", "unipt", "mp_ismoe"])
-def test_a_predicted_step_is_the_measured_one(method, backbone):
-    request = small_step(method, backbone)
+@pytest.mark.parametrize("method", ["full", "mp_ismoe"])
+def test_a_predicted_step_is_the_measured_one(method):
+    request = small_step(method, "t5")
     predicted = predict_step(request, target="cpu")
     torch.manual_seed(0)
     shape = step_shape(request)
     measured = measure(paper_program(step_config(request, shape), shape))
     assert predicted.train_peak_bytes == measured.traced_train_peak_bytes
     assert predicted.train_peak_bytes == measured.predicted_train_peak_bytes
-    rest = measured.train_peak_bytes - predicted.train_peak_bytes
-    # A layer norm's backward pass, which T5 has none of, sums in a buffer for each thread.
-    sums = 0 if backbone == "t5" else 2 * torch.get_num_threads() * 32 * 4
-    assert 0 <= rest <= 64 + sums
+    assert 0 <= measured.train_peak_bytes - predicted.train_peak_bytes <= 64
 
 
 @pytest.mark.parametrize("method", ["full", "unipt"])

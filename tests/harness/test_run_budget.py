@@ -26,7 +26,10 @@ def peak(request: RunRequest) -> int:
 
 @pytest.mark.parametrize(
     ("method", "settings"),
-    [("full", ["train.amp=bf16"]), ("mp_ismoe", ["train.grad_accum=3"])],
+    [
+        ("full", ["train.amp=bf16"]),
+        pytest.param("mp_ismoe", ["train.grad_accum=3"], marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_predicted_beforehand_is_what_the_run_predicts(
     method: str, settings: list[str], tmp_path: Path

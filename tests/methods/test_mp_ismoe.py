@@ -12,7 +12,11 @@ from harness.testing.backbones import TinyBackbone, TinyConfig, tiny_inputs
 from harness.testing.methods import ProbedModel, TinyContext, build_method, snapshot, train_steps
 from methods.experts.ismoe import ISMoE, mixtures
 from methods.mp_ismoe import CARD, MpIsmoeConfig
-from methods.quantization.modules import QuantizedEmbedding, QuantizedLinear
+from methods.quantization.modules import (
+    QuantizedEmbedding,
+    QuantizedLinear,
+    distinct_weights,
+)
 from methods.side.layers import FeedForward
 
 
@@ -186,8 +190,10 @@ def test_history_and_quality_name_experts_and_error():
     assert set(statistics) == {"expert_load", "router_entropy", "quantization_mse"}
     assert len(statistics["expert_load"]) == 3
     quality = method.quality()
-    assert set(quality) == {"quantization_mse", "dead_experts"}
+    assert set(quality) == {"quantization_mse", "layer_quantization_mse", "dead_experts"}
     assert quality["quantization_mse"] > 0
+    assert list(quality["layer_quantization_mse"]) == list(distinct_weights(method.quantized))
+    assert min(quality["layer_quantization_mse"].values()) > 0
     assert set(method.host_bytes()) == {"masters", "calibration"}
     assert method.host_bytes()["calibration"] > 0
 
