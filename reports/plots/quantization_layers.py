@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from harness.errors import UserError
 from harness.record import Record
@@ -62,6 +62,8 @@ def _draw_panel(
             marker="." if len(errors) == 1 else None,
         )
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0e}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("weight", labelpad=1)
     axes.set_ylabel("error (MSE)", labelpad=2)
