@@ -62,19 +62,21 @@ class Watch(Nobody):
         return "enough" if job == 1 else None
 
 
-def run_process() -> psutil.Process:
-    """Return the process of the only run."""
+def run_process(cluster: Any) -> psutil.Process:
+    """Return the process of the cluster's only run."""
+    raylets = [info.process.pid for n in cluster.worker_nodes for info in n.all_processes["raylet"]]
     (found,) = [
-        process
-        for process in psutil.process_iter()
-        if "spawn_main" in " ".join(process.cmdline()) and process.parent().name().startswith("ray")
+        child
+        for raylet in raylets
+        for child in psutil.Process(raylet).children(recursive=True)
+        if "spawn_main" in " ".join(child.cmdline())
     ]
     return found
 
 
 def lose_node(cluster: Any) -> None:
     """Kill the node on which the only run is at work."""
-    parents = {parent.pid for parent in run_process().parents()}
+    parents = {parent.pid for parent in run_process(cluster).parents()}
     (node,) = [
         node
         for node in cluster.worker_nodes
@@ -100,7 +102,7 @@ def test_runs_end_as_they_do_in_processes_of_this_machine(cluster: Any, tmp_path
 
 
 def test_a_killed_process_is_the_outcome_of_its_run(cluster: Any, tmp_path: Path) -> None:
-    watch = Watch(lambda: run_process().kill())
+    watch = Watch(lambda: run_process(cluster).kill())
     (killed,) = run_all([config()], 1, options(tmp_path), watch)
     assert killed.record is not None
     assert killed.record.status == "failed"
