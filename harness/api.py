@@ -298,10 +298,7 @@ def _hold(request: "RunRequest", settings: Settings, of_many: bool = False) -> "
     """
     from harness.commands.run import within_budget
 
-    budget, fill = settings.get("budget"), settings.get("fill_budget")
-    if budget is None and fill is None:
-        return request
-    return within_budget(request, budget, fill, of_many)
+    return within_budget(request, settings.get("budget"), settings.get("fill_budget"), of_many)
 
 
 def _run_one(config: "RunConfig", options: "RunOptions") -> "Record":

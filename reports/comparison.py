@@ -106,7 +106,7 @@ def compare(
     done = [r for r in whole if r.status == "done" and r.metrics.primary in r.metrics.test]
     groups: dict[str, list[Record]] = {}
     for record in sorted(done, key=lambda r: (r.seed, r.run_key)):
-        groups.setdefault(_identity(record), []).append(record)
+        groups.setdefault(identity(record), []).append(record)
     variants = _variants([group[0] for group in groups.values()])
     full_peaks = _full_peaks(list(groups.values()))
     rankings: dict[tuple[str, ...], list[tuple[Row, list[Record]]]] = {}
@@ -154,7 +154,7 @@ def settings(record: Record) -> dict[str, Any]:
     return {name: value for name, value in flatten(record.config) if name != "seed"}
 
 
-def _identity(record: Record) -> str:
+def identity(record: Record) -> str:
     """Return the same text for runs that differ in nothing but the seed."""
     origin = record.provenance
     names = {name: getattr(record, name) for name in TITLE_FIELDS}

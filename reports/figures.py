@@ -7,7 +7,7 @@ and as SVG.
 from collections.abc import Mapping, Sequence
 from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import matplotlib as mpl
 import numpy as np
@@ -22,6 +22,12 @@ from harness.record import Record
 from reports.palette import CATEGORY_COLOURS, method_colour, printable, words
 
 DPI = 150
+NO_DATE: Final[dict[str, dict[str, None]]] = {
+    "png": {},
+    "svg": {"Date": None},
+    "pdf": {"CreationDate": None},
+}
+"""Formats, and the metadata that would make the same figure another file every day."""
 GIB, MIB = 2**30, 2**20
 INK, FAINT = "#222222", "#6b6b6b"
 STYLE: Any = {
@@ -127,7 +133,7 @@ def _write(figure: Figure, path: Path) -> tuple[Path, Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
     figure.savefig(png, dpi=DPI)
-    figure.savefig(svg, metadata={"Date": None})
+    figure.savefig(svg, metadata=NO_DATE["svg"])
     return png, svg
 
 

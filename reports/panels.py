@@ -3,7 +3,6 @@
 One panel holds what one table ranks together: runs of one task, dataset, recipe and backbone.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, floor, log
@@ -18,7 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from harness.errors import UserError
 from harness.record import Record
-from reports.comparison import Row, compare, is_bundled
+from reports.comparison import Row, compare, identity, is_bundled
 from reports.figures import FAINT, GIB, INK, MIB
 from reports.labels import cut, label_of
 from reports.notes import setups
@@ -118,15 +117,8 @@ def runs_of_rows(records: Iterable[Record]) -> dict[str, list[Record]]:
     """Return, by run key, the finished runs that differ from a run in nothing but the seed."""
     alike: dict[str, list[Record]] = {}
     for record in sorted(finished(records), key=lambda record: record.seed):
-        alike.setdefault(_identity(record), []).append(record)
+        alike.setdefault(identity(record), []).append(record)
     return {record.run_key: runs for runs in alike.values() for record in runs}
-
-
-def _identity(record: Record) -> str:
-    names = (record.method, record.preset, record.task, record.dataset, record.recipe)
-    origin = (record.backbone, record.provenance.data.fingerprint, record.provenance.weights)
-    config = {name: value for name, value in record.config.items() if name != "seed"}
-    return json.dumps([*names, *origin, config], sort_keys=True)
 
 
 def title_of(panel: Panel, width: int) -> str:

@@ -35,6 +35,8 @@ class Margins:
 
 
 MARGINS = Margins()
+HEIGHT = 1.35
+"""Inches of the axes, where there are several panels."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Foot:
             )
 
 
-def panel_heights(count: int, height: float = 1.35) -> list[float]:
+def panel_heights(count: int, height: float = HEIGHT) -> list[float]:
     """Return the inches of as many panels' axes; one alone is wide, and higher."""
     return [height] * count if count > 1 else [1.6 * height] * count
 

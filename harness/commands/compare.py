@@ -22,7 +22,7 @@ from harness.commands.common import (
     stdout_console,
 )
 from harness.commands.look import comparison_data
-from harness.commands.run import chosen_seeds, exit_code
+from harness.commands.run import chosen_seeds, exit_code, within_budget
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -128,7 +128,9 @@ def compare(
         limit=limit,
     )
     tuner = Tuner(tune, workers, run_options) if tune else None
-    hold = _budget(budget, fill_budget)
+    hold: Callable[[RunRequest], RunRequest] = partial(
+        within_budget, budget=budget, fill_budget=fill_budget, of_many=True
+    )
     if tuner is not None:
         hold = _both(hold, tuner)
     plan = make_plan(_entries(methods, matrix), tasks, chosen_seeds(seed, seeds), request, hold)
@@ -217,21 +219,6 @@ def _entries(methods: str | None, matrix: Path | None) -> "list[Entry]":
     if (methods is None) == (matrix is None):
         raise UserError("Give --methods, or --matrix with a file of them, and not both.")
     return read_matrix(matrix) if matrix is not None else named_methods(str(methods))
-
-
-def _budget(budget: str | None, fill: str | None) -> "Callable[[RunRequest], RunRequest]":
-    """Return what holds a pair to the budget; a pair without the field to fill just has to fit."""
-    from harness.commands.run import within_budget
-
-    if budget is None and fill is not None:
-        raise UserError(f"--fill-budget {fill}: there is nothing to fill; give --budget too.")
-
-    def hold(request: "RunRequest") -> "RunRequest":
-        if budget is None:
-            return request
-        return within_budget(request, budget, fill, of_many=True)
-
-    return hold
 
 
 def _report(

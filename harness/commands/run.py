@@ -85,8 +85,7 @@ def run(
         limit=limit,
     )
     all_seeds = chosen_seeds(seed, seeds)
-    if budget or fill_budget:
-        request = within_budget(request, budget, fill_budget)
+    request = within_budget(request, budget, fill_budget)
     configs = [resolve(replace(request, seed=one)) for one in all_seeds]
     from harness.run_options import RunOptions
 
@@ -103,6 +102,8 @@ def within_budget(
 ) -> "RunRequest":
     """Return the request as the budget allows it, and say on stderr what it will need.
 
+    Without a budget, and with nothing that would fill one, the request stays as it is.
+
     Args:
         request: the run, of any seed.
         budget: a size, or a method that needs as much.
@@ -112,6 +113,8 @@ def within_budget(
     Raises:
         UserError: it does not fit, or nothing of that name can grow.
     """
+    if budget is None and fill_budget is None:
+        return request
     from harness.run_budget import BudgetRequest, hold
     from reports.tables import gib
 

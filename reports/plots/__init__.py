@@ -18,10 +18,9 @@ from matplotlib.figure import Figure
 
 from harness.errors import UserError, did_you_mean
 from harness.record import Record
-from reports.figures import DPI, STYLE
+from reports.figures import DPI, NO_DATE, STYLE
 
-FORMATS: Final = ("png", "svg", "pdf")
-_NO_DATE: Final = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+FORMATS: Final = tuple(NO_DATE)
 Draw = Callable[[Sequence[Record]], Figure]
 
 
@@ -81,5 +80,5 @@ def _module(name: str) -> ModuleType:
 
 def _content(figure: Figure, suffix: str) -> bytes:
     file = BytesIO()
-    figure.savefig(file, format=suffix, dpi=DPI, metadata=_NO_DATE[suffix])
+    figure.savefig(file, format=suffix, dpi=DPI, metadata=NO_DATE[suffix])
     return file.getvalue()

@@ -1,29 +1,24 @@
 """Quantisation error of the backbone's weights over epochs: mean and range over the seeds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from harness.errors import UserError
-from harness.record import Record
+from harness.record import Epoch, Record
 from reports.comparison import Row
 from reports.labels import label_of
+from reports.line_panels import by_epoch, draw_lines
 from reports.panels import (
     Curve,
     Look,
     Panel,
     draw_band,
-    line_keys,
-    looks,
-    panels,
     runs_of_rows,
     set_title,
-    title_height,
 )
-from reports.sheet import Foot, Margins, panel_heights, sheet
+from reports.sheet import Margins
 
 MARGINS = Margins(left=0.72)
 NOTE = (
@@ -35,33 +30,21 @@ NOTE = (
 def draw(records: Sequence[Record]) -> Figure:
     """Return one panel for every ranking."""
     of_row = runs_of_rows(records)
-    drawn = []
-    for panel in panels(records):
-        curves = [(row, _curve(of_row[row.record.run_key])) for row in panel.rows]
-        if any(curve for _, curve in curves):
-            drawn.append((panel, [(row, curve) for row, curve in curves if curve]))
-    if not drawn:
-        raise UserError(
-            "No finished run has a quantisation error by epoch; methods on a low-bit backbone, "
-            "such as mp_ismoe, measure it."
-        )
-    styles = looks(row for _, curves in drawn for row, _ in curves)
-    margins = replace(MARGINS, top=title_height(panel for panel, _ in drawn))
-    foot = Foot(line_keys(styles), NOTE)
-    figure, all_axes = sheet(panel_heights(len(drawn), 1.0), foot, margins=margins)
-    for axes, (panel, curves) in zip(all_axes, drawn, strict=True):
-        _draw_panel(axes, panel, curves, styles)
-    return figure
+    return draw_lines(
+        records,
+        lambda row: by_epoch(of_row[row.record.run_key], _error),
+        _draw_panel,
+        missing="No finished run has a quantisation error by epoch; methods on a low-bit backbone, "
+        "such as mp_ismoe, measure it.",
+        note=NOTE,
+        margins=MARGINS,
+        height=1.0,
+    )
 
 
-def _curve(runs: Sequence[Record]) -> Curve:
-    """Return the seeds' errors in units of 1e-6, by epoch."""
-    curve: dict[int, list[float]] = {}
-    for run in runs:
-        for row in run.history:
-            if row.quantization_mse:
-                curve.setdefault(row.epoch, []).append(1e6 * row.quantization_mse)
-    return dict(sorted(curve.items()))
+def _error(_: Record, epoch: Epoch) -> float | None:
+    """Return an epoch's error in units of 1e-6; None for none, also where nothing was lost."""
+    return 1e6 * epoch.quantization_mse if epoch.quantization_mse else None
 
 
 def _draw_panel(

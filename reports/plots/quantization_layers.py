@@ -1,18 +1,17 @@
 """Quantisation error of every weight of the backbone, in the order of its layers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from harness.errors import UserError
 from harness.record import Record
 from reports.comparison import Row
 from reports.labels import label_of
-from reports.panels import Look, Panel, line_keys, looks, panels, set_title, title_height
-from reports.sheet import Foot, Margins, panel_heights, sheet
+from reports.line_panels import draw_lines
+from reports.panels import Look, Panel, set_title
+from reports.sheet import Margins
 
 MARGINS = Margins(left=0.72, bottom=0.42)
 NOTE = (
@@ -24,24 +23,16 @@ Errors = dict[str, float]
 
 def draw(records: Sequence[Record]) -> Figure:
     """Return one panel for every ranking."""
-    drawn: list[tuple[Panel, list[tuple[Row, Errors]]]] = []
-    for panel in panels(records):
-        errors = [(row, row.record.quality.layer_quantization_mse) for row in panel.rows]
-        known = [(row, found) for row, found in errors if found]
-        if known:
-            drawn.append((panel, known))
-    if not drawn:
-        raise UserError(
-            "No finished run has a quantisation error by layer; methods on a low-bit backbone, "
-            "such as mp_ismoe, measure it."
-        )
-    styles = looks(row for _, known in drawn for row, _ in known)
-    margins = replace(MARGINS, top=title_height(panel for panel, _ in drawn))
-    foot = Foot(line_keys(styles), NOTE)
-    figure, all_axes = sheet(panel_heights(len(drawn), 1.2), foot, margins=margins)
-    for axes, (panel, known) in zip(all_axes, drawn, strict=True):
-        _draw_panel(axes, panel, known, styles)
-    return figure
+    return draw_lines(
+        records,
+        lambda row: row.record.quality.layer_quantization_mse,
+        _draw_panel,
+        missing="No finished run has a quantisation error by layer; methods on a low-bit backbone, "
+        "such as mp_ismoe, measure it.",
+        note=NOTE,
+        margins=MARGINS,
+        height=1.2,
+    )
 
 
 def _draw_panel(

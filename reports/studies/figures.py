@@ -7,18 +7,12 @@ from typing import Final
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from reports.figures import DPI, STYLE
+from reports.figures import DPI, NO_DATE, STYLE
 from reports.studies.curves import learning_curves
 from reports.studies.effect_figures import importances, interactions, main_effects
 from reports.studies.pareto_figure import pareto
 from reports.studies.summary import StudyReport
 
-NO_DATE: Final[dict[str, dict[str, None]]] = {
-    "png": {},
-    "svg": {"Date": None},
-    "pdf": {"CreationDate": None},
-}
-"""Formats, and the metadata that would make the same figure another file every day."""
 DRAWN: Final[dict[str, Callable[[StudyReport], Figure | None]]] = {
     "main_effects": main_effects,
     "interactions": interactions,
