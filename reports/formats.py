@@ -1,11 +1,19 @@
-"""The forms of a report: which there are, which one is asked for, and its content."""
+"""The forms of a report: which there are, which one is asked for, and what they hold."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
+from harness.cards import task_groups
 from harness.errors import UserError, did_you_mean
 from harness.record import Record
+from reports.averages import averages
+from reports.comparison import Comparison, compare
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 FORMATS: Final = ("html", "md", "tex", "csv", "parquet")
 FILES: Final = ("html", "parquet")
@@ -37,44 +45,73 @@ def chosen_format(name: str | None, to: Path | None) -> str | None:
     return found
 
 
-def content(
-    name: str,
-    records: Sequence[Record],
-    problems: Sequence[str] = (),
-    *,
-    output: Path | None = None,
-    allow_unfair: bool = False,
-) -> bytes:
-    """Return a report.
+@dataclass(frozen=True)
+class Report:
+    """Runs to report on, compared once whatever forms are asked for.
 
-    Args:
-        name: one of ``FORMATS``.
+    Attributes:
         records: of any status.
         problems: what is wrong with the files that could not be read; HTML tells them.
         output: the folder that the runs' predictions lie in; None compares the scores alone.
         allow_unfair: rank runs together that were not given the same.
-
-    Raises:
-        UserError: a library that the format needs is not installed.
     """
-    if name in ("csv", "parquet"):
-        from reports.export import to_csv, to_parquet
 
-        return to_csv(records) if name == "csv" else to_parquet(records)
+    records: Sequence[Record]
+    problems: Sequence[str] = ()
+    output: Path | None = None
+    allow_unfair: bool = False
 
-    from harness.cards import task_groups
-    from reports.comparison import compare
+    @cached_property
+    def comparison(self) -> Comparison:
+        """The runs as ranked rows.
 
-    if name == "md":
-        from reports.tables import comparison_markdown
+        Raises:
+            UserError: predictions are not those that a run wrote.
+        """
+        return compare(self.records, output=self.output, allow_unfair=self.allow_unfair)
 
-        text = comparison_markdown(records, task_groups(), output=output, allow_unfair=allow_unfair)
-        return text.encode()
-    comparison = compare(records, output=output, allow_unfair=allow_unfair)
-    if name == "tex":
-        from reports.latex import comparison_latex
+    def table(self) -> "RenderableType":
+        """Return the report as a terminal shows it."""
+        from reports.tables import comparison_table
 
-        return comparison_latex(comparison).encode()
-    from reports.html import page
+        return comparison_table(self.comparison, task_groups())
 
-    return page(comparison, records, problems, task_groups()).encode()
+    def data(self) -> dict[str, Any]:
+        """Return the report JSON-ready; a row names its first run instead of holding its Record."""
+        names = ("run_key", "method", "preset", "task", "dataset", "recipe", "backbone")
+        rows = []
+        ranked = enumerate(self.comparison.rankings)
+        for number, row in [(number, row) for number, ranking in ranked for row in ranking]:
+            figures = {name: value for name, value in vars(row).items() if name != "record"}
+            figures["difference"] = vars(row.difference) if row.difference else None
+            own = {name: getattr(row.record, name) for name in names}
+            rows.append(own | {"ranking": number} | figures)
+        means = []
+        for average in averages(self.comparison.rows, task_groups()):
+            figures = {name: value for name, value in vars(average).items() if name != "row"}
+            first = average.row.record
+            means.append({"method": first.method, "preset": first.preset} | figures)
+        left_out = {name: getattr(self.comparison, name) for name in ("limited", "unfinished")}
+        return {"rows": rows, "averages": means, **left_out}
+
+    def content(self, name: str) -> bytes:
+        """Return the report in one of ``FORMATS``.
+
+        Raises:
+            UserError: a library that the format needs is not installed.
+        """
+        if name in ("csv", "parquet"):
+            from reports.export import to_csv, to_parquet
+
+            return to_csv(self.records) if name == "csv" else to_parquet(self.records)
+        if name == "md":
+            from reports.tables import comparison_markdown
+
+            return comparison_markdown(self.comparison, task_groups()).encode()
+        if name == "tex":
+            from reports.latex import comparison_latex
+
+            return comparison_latex(self.comparison).encode()
+        from reports.html import page
+
+        return page(self.comparison, self.records, self.problems, task_groups()).encode()

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -13,7 +12,7 @@ from harness.markdown import escaped
 from harness.memory.categories import CATEGORIES
 from harness.record import Record
 from reports.averages import Average, averages
-from reports.comparison import Comparison, Row, compare, is_bundled
+from reports.comparison import Comparison, Row, is_bundled
 from reports.notes import average_setups, ranking_notes, setups
 from reports.palette import printable, words
 from reports.statistics import Difference
@@ -64,22 +63,13 @@ def run_table(record: Record) -> RenderableType:
     return table
 
 
-def comparison_table(
-    records: Sequence[Record],
-    groups: Groups = NO_GROUPS,
-    *,
-    output: Path | None = None,
-    allow_unfair: bool = False,
-) -> RenderableType:
+def comparison_table(comparison: Comparison, groups: Groups = NO_GROUPS) -> RenderableType:
     """Return runs beside each other: one row for each configuration, seeds summarised.
 
     Args:
-        records: limited and unfinished ones are left out and counted below the table.
+        comparison: whose notes, such as how many runs were left out, stand below the table.
         groups: names of tasks, by the name of a group that is averaged where it is complete.
-        output: the folder that the runs' predictions lie in; None compares the scores alone.
-        allow_unfair: rank runs in one table that were not given the same; the notes say so.
     """
-    comparison = compare(records, output=output, allow_unfair=allow_unfair)
     of_row = setups(comparison.rows)
     tables = [_ranking_table(rows, of_row) for rows in comparison.rankings]
     return Group(*tables, *map(Text, _notes(comparison, groups)))
@@ -105,15 +95,8 @@ def _ranking_table(rows: Sequence[Row], of_row: Mapping[str, str]) -> Table:
     return table
 
 
-def comparison_markdown(
-    records: Sequence[Record],
-    groups: Groups = NO_GROUPS,
-    *,
-    output: Path | None = None,
-    allow_unfair: bool = False,
-) -> str:
+def comparison_markdown(comparison: Comparison, groups: Groups = NO_GROUPS) -> str:
     """Return the rows of :func:`comparison_table` as one Markdown table, with its notes below."""
-    comparison = compare(records, output=output, allow_unfair=allow_unfair)
     of_row = setups(comparison.rows)
     cells = [_cells(row, of_row[row.record.run_key]) for row in comparison.rows]
     shown = [name for name in HEADER if name not in IF_ANY or any(c[name] for c in cells)]

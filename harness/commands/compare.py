@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +22,6 @@ from harness.commands.common import (
     set_up_logging,
     stdout_console,
 )
-from harness.commands.look import comparison_data
 from harness.commands.run import chosen_seeds, exit_code, within_budget
 from harness.errors import UserError
 
@@ -97,15 +97,12 @@ def compare(
     group names and that cannot be run are told and left out. Every run has a process; one that
     fails, diverges or runs out of memory is an outcome, and the others go on.
     """
-    from harness.cards import task_groups
     from harness.config import RunRequest
     from harness.matrix import run_matrix
     from harness.matrix_view import MatrixView
     from harness.plan import make_plan
     from harness.run_options import RunOptions, check_launcher, check_rerun
     from harness.tune import Tuner
-    from reports.comparison import compare as compared
-    from reports.tables import comparison_table
 
     verbosity = -1 if quiet else verbose
     set_up_logging(verbose, quiet)
@@ -136,22 +133,14 @@ def compare(
     plan = make_plan(_entries(methods, matrix), tasks, chosen_seeds(seed, seeds), request, hold)
     for pair, reason in plan.left_out.items():
         print(f"Left out: {pair}: {reason}", file=sys.stderr)
-    report = partial(
-        _report,
-        output=output,
-        allow_unfair=allow_unfair,
-        tuned=[tuned.data() for tuned in tuner.found] if tuner else [],
-    )
-    made = run_matrix(plan.configs, workers, run_options, MatrixView(verbosity), report)
-    # Rows of a matrix that come to the same settings are one run, which counts once.
-    records = list({one.record.run_key: one.record for one in made if one.record}.values())
+    tuned = [found.data() for found in tuner.found] if tuner else []
+    reporter = _Reporter(output, allow_unfair, tuned)
+    made = run_matrix(plan.configs, workers, run_options, MatrixView(verbosity), reporter)
     if as_json:
-        found = compared(records, output=output, allow_unfair=allow_unfair)
-        print_json(comparison_data(found))
+        print_json(reporter.report.data())
     else:
-        table = comparison_table(records, task_groups(), output=output, allow_unfair=allow_unfair)
-        stdout_console().print(table)
-    return max(exit_code(records), _not_begun(made))
+        stdout_console().print(reporter.report.table())
+    return max(exit_code(reporter.report.records), _not_begun(made))
 
 
 def plan(
@@ -221,27 +210,26 @@ def _entries(methods: str | None, matrix: Path | None) -> "list[Entry]":
     return read_matrix(matrix) if matrix is not None else named_methods(str(methods))
 
 
-def _report(
-    records: "Sequence[Record]",
-    folder: Path,
-    *,
-    output: Path,
-    allow_unfair: bool,
-    tuned: Sequence[dict[str, Any]],
-) -> list[Path]:
-    """Write the reports of a comparison, and what its tuning found; return the files."""
-    from harness.record import write_atomic
-    from reports.formats import content
+class _Reporter:
+    """Writes a comparison's report and what its tuning found; ``report`` is what was written."""
 
-    files = []
-    for form in ("html", "md", "tex", "csv"):
-        made = content(form, records, output=output, allow_unfair=allow_unfair)
-        files.append(write_atomic(folder / f"report.{form}", made))
-    if tuned:
-        text = json.dumps(tuned, indent=1)
-        files.append(write_atomic(folder / "tuning.json", text.encode()))
-    print(f"Report: {folder / 'report.html'}", file=sys.stderr)
-    return files
+    def __init__(self, output: Path, allow_unfair: bool, tuned: Sequence[dict[str, Any]]) -> None:
+        from reports.formats import Report
+
+        self.report = Report((), output=output, allow_unfair=allow_unfair)
+        self._tuned = tuned
+
+    def __call__(self, records: "Sequence[Record]", folder: Path) -> list[Path]:
+        from harness.record import write_atomic
+
+        self.report = replace(self.report, records=records)
+        forms = ("html", "md", "tex", "csv")
+        contents = {f"report.{form}": self.report.content(form) for form in forms}
+        if self._tuned:
+            contents["tuning.json"] = json.dumps(self._tuned, indent=1).encode()
+        files = [write_atomic(folder / name, content) for name, content in contents.items()]
+        print(f"Report: {folder / 'report.html'}", file=sys.stderr)
+        return files
 
 
 def _both(

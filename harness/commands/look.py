@@ -18,7 +18,6 @@ from harness.commands.common import (
 
 if TYPE_CHECKING:
     from harness.record import Record
-    from reports.comparison import Comparison
 
 LIST_EXAMPLES = examples("harness list", "harness list methods --json")
 SHOW_EXAMPLES = examples("harness show mp_ismoe", "harness show lst --backbone t5-base")
@@ -131,7 +130,7 @@ def report(
     HTML and parquet go to report.html and report.parquet in --output where --to names no file.
     """
     from harness.errors import UserError
-    from reports.formats import FILES, chosen_format, content
+    from reports.formats import FILES, Report, chosen_format
 
     set_up_logging(verbose)
     if markdown and form not in (None, "md"):
@@ -144,26 +143,19 @@ def report(
         shown(file, as_json)
         return
     records, problems = readable_records(output)
+    found = Report(records, problems, output, allow_unfair)
     if chosen is not None:
-        made = content(chosen, records, problems, output=output, allow_unfair=allow_unfair)
+        made = found.content(chosen)
         if to is None and chosen not in FILES and not as_json:
             print(made.decode(), end="")
             return
         path = to or output / f"report.{chosen}"
         told = {"file": str(path), "format": chosen, "records": len(records)}
         _write_report(path, made, told | {"unreadable": problems} if as_json else None)
-        return
-
-    from harness.cards import task_groups
-    from reports.comparison import compare
-    from reports.tables import comparison_table
-
-    if as_json:
-        found = compare(records, output=output, allow_unfair=allow_unfair)
-        print_json(comparison_data(found))
+    elif as_json:
+        print_json(found.data())
     else:
-        table = comparison_table(records, task_groups(), output=output, allow_unfair=allow_unfair)
-        stdout_console().print(table)
+        stdout_console().print(found.table())
 
 
 def readable_records(output: Path) -> tuple[list["Record"], list[str]]:
@@ -219,25 +211,3 @@ def _show_steps(path: Path, as_json: bool) -> None:
         print_json(document)
     else:
         stdout_console().print(steps_table(document))
-
-
-def comparison_data(comparison: "Comparison") -> dict[str, Any]:
-    """Return a comparison JSON-ready; a row names its first run instead of holding its Record."""
-    from harness.cards import task_groups
-    from reports.averages import averages
-
-    names = ("run_key", "method", "preset", "task", "dataset", "recipe", "backbone")
-    rows = []
-    ranked = [(n, row) for n, ranking in enumerate(comparison.rankings) for row in ranking]
-    for number, row in ranked:  # rows with the same number are ranked together
-        figures = {name: value for name, value in vars(row).items() if name != "record"}
-        figures["difference"] = vars(row.difference) if row.difference else None
-        own = {name: getattr(row.record, name) for name in names}
-        rows.append(own | {"ranking": number} | figures)
-    means = []
-    for average in averages(comparison.rows, task_groups()):
-        figures = {name: value for name, value in vars(average).items() if name != "row"}
-        first = average.row.record
-        means.append({"method": first.method, "preset": first.preset} | figures)
-    counts = {"limited": comparison.limited, "unfinished": comparison.unfinished}
-    return {"rows": rows, "averages": means, **counts}

@@ -140,7 +140,8 @@ def _run_and_show(
 ) -> list["Record"]:
     """Run one after the other; show each table, and the comparison, unless JSON is wanted."""
     from harness.runner import run as run_one
-    from reports.tables import comparison_table, run_table
+    from reports.formats import Report
+    from reports.tables import run_table
 
     records: list[Record] = []
     for resolved in configs:
@@ -150,7 +151,7 @@ def _run_and_show(
         if records[-1].status == "cancelled":
             break
     if not as_json and len(records) > 1:
-        stdout_console().print(comparison_table(records))
+        stdout_console().print(Report(records).table())
     return records
 
 

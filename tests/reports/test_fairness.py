@@ -91,8 +91,8 @@ def test_properties_are_described_in_words_and_hashes_are_cut():
 def test_a_table_tells_rankings_apart_only_where_there_are_several():
     small = with_setting("train", "batch_size", 32, "lora", score=0.99)
     records = [make_record("lst"), make_record("unipt", score=0.8), small]
-    assert "setup" not in comparison_markdown(records[:2])
-    lines = comparison_markdown(records).splitlines()
+    assert "setup" not in comparison_markdown(compare(records[:2]))
+    lines = comparison_markdown(compare(records)).splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:5]] == ["lst", "unipt", "lora"]
     assert ["batch size 128" in line for line in lines[2:5]] == [True, True, False]
     assert "batch size 32" in lines[4]
@@ -102,12 +102,12 @@ def test_a_table_tells_rankings_apart_only_where_there_are_several():
 def test_an_unfair_ranking_says_so():
     small = with_setting("train", "batch_size", 32, "lora", score=0.99)
     records = [make_record("lst"), small]
-    lines = comparison_markdown(records, allow_unfair=True).splitlines()
+    lines = comparison_markdown(compare(records, allow_unfair=True)).splitlines()
     assert "batch size 32" in lines[2]
     assert "batch size 128" in lines[3]
     assert any(line.startswith("NOT A FAIR RANKING") and "batch size" in line for line in lines)
-    assert "NOT A FAIR" not in comparison_markdown(records[:1], allow_unfair=True)
-    assert "NOT A FAIR" not in comparison_markdown(records)
+    assert "NOT A FAIR" not in comparison_markdown(compare(records[:1], allow_unfair=True))
+    assert "NOT A FAIR" not in comparison_markdown(compare(records))
 
 
 def test_averages_are_told_apart_and_ranked_among_what_is_comparable():
@@ -119,7 +119,8 @@ def test_averages_are_told_apart_and_ranked_among_what_is_comparable():
     groups = {"pair": ("one", "two")}
     means = averages(compare(records).rows, groups)
     assert [mean.row.record.method for mean in means] == ["full", "lst", "lora"]
-    text = comparison_markdown(records, groups)
+    text = comparison_markdown(compare(records), groups)
     assert "lora (batch size 32) 99.0" in text
     assert "lst (batch size 128) 90.0" in text
-    assert "lst 90.0" in comparison_markdown([r for r in records if r.method != "lora"], groups)
+    others = [record for record in records if record.method != "lora"]
+    assert "lst 90.0" in comparison_markdown(compare(others), groups)

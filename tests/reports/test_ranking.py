@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness.commands.look import comparison_data
 from harness.errors import UserError
 from harness.record import Metrics, Record, file_artifact
 from harness.testing.records import make_record
 from reports.comparison import compare
+from reports.formats import Report
 from reports.predictions import example_scores
 from reports.tables import comparison_markdown, comparison_table
 
@@ -53,7 +53,7 @@ def best(comparison) -> list[str]:
 
 def shown(records, width: int = 80, **options) -> str:
     console = Console(file=StringIO(), width=width, color_system=None)
-    console.print(comparison_table(records, **options))
+    console.print(comparison_table(compare(records, **options)))
     return console.file.getvalue()
 
 
@@ -67,7 +67,7 @@ def test_a_row_that_beats_every_other_is_the_best():
     assert (first.record.method, first.best, first.difference) == ("lst", True, None)
     assert second.difference.mean == pytest.approx(second.mean - first.mean)
     assert second.difference.how == "paired t-test"
-    assert "*" in comparison_markdown(records).splitlines()[2]
+    assert "*" in comparison_markdown(compare(records)).splitlines()[2]
     assert "* best: every other row" in shown(records)
 
 
@@ -102,7 +102,7 @@ def test_one_seed_has_no_best_without_examples_and_says_so():
     text = sentences(shown(records))
     assert "Differences not tested: one seed and no scores by example (1 row)." in text
     assert "Too few seeds: 1 of 1 comparisons" in text
-    assert "-79.0, not tested" in comparison_markdown(records)
+    assert "-79.0, not tested" in comparison_markdown(compare(records))
 
 
 def test_examples_tell_one_seed_apart_and_the_note_says_of_what(tmp_path):
@@ -168,7 +168,7 @@ def test_a_marked_table_fits_80_columns():
 
 def test_a_comparison_is_one_json_document():
     records = [*runs("lst", BETTER), *runs("lora", WORSE)]
-    data = json.loads(json.dumps(comparison_data(compare(records))))
+    data = json.loads(json.dumps(Report(records).data()))
     assert [row["best"] for row in data["rows"]] == [True, False]
     assert data["rows"][0]["difference"] is None
     assert data["rows"][1]["difference"]["how"] == "paired t-test"

@@ -82,11 +82,11 @@ def test_bundled_and_limited_scores_say_so():
 @pytest.mark.parametrize("width", [40, 80, 160])
 def test_hostile_names_break_no_table(width):
     record = make_record(dataset=HOSTILE, method=HOSTILE)
-    shown = _show(run_table(record), width) + _show(comparison_table([record]), width)
+    shown = _show(run_table(record), width) + _show(comparison_table(compare([record])), width)
     assert "\x1b" not in shown
     if width == 160:
         assert "<script> $x_2$ 100% [red]a|b[/nothing]" in shown
-    table = comparison_markdown([record]).splitlines()
+    table = comparison_markdown(compare([record])).splitlines()
     assert "<script>" not in table[2]
     assert table[0].count("|") == table[1].count("|") == table[2].count("|")
 
@@ -106,7 +106,8 @@ def test_seeds_are_summarised_and_ranked_best_first():
 
 
 def test_comparison_shows_the_numbers_in_both_forms():
-    shown, markdown = _show(comparison_table(_records())), comparison_markdown(_records())
+    comparison = compare(_records())
+    shown, markdown = _show(comparison_table(comparison)), comparison_markdown(comparison)
     for words in ("96.0 ± 1.0", "93.5..98.5", "100 %", "7.59", "50.0"):
         assert words in shown
         assert words in markdown
@@ -121,7 +122,7 @@ def test_limited_and_unfinished_runs_are_counted_and_left_out():
     comparison = compare([*_records(), limited, failed])
     assert (comparison.limited, comparison.unfinished) == (1, 1)
     assert [len(row.seeds) for row in comparison.rows] == [3, 3, 3]
-    shown = _show(comparison_table([limited, failed]))
+    shown = _show(comparison_table(compare([limited, failed])))
     assert "limited runs (1)" in shown
     assert "unfinished runs (1)" in shown
 
@@ -144,18 +145,18 @@ def test_one_seed_has_no_spread_and_no_interval():
     row = compare([make_record()]).rows[0]
     assert row.deviation is None
     assert row.interval is None
-    assert "±" not in comparison_markdown([make_record()]).splitlines()[2]
+    assert "±" not in comparison_markdown(compare([make_record()])).splitlines()[2]
 
 
 def test_a_bundled_score_says_so_in_the_comparison():
-    markdown = comparison_markdown([make_record(provenance=make_provenance("bundled"))])
+    markdown = comparison_markdown(compare([make_record(provenance=make_provenance("bundled"))]))
     assert "easy-vqa (bundled)" in markdown
     assert "comparable with no published ones" in markdown
 
 
 def test_no_records_are_said_to_be_none():
-    assert "no finished runs" in comparison_markdown([])
-    assert "no finished runs" in _show(comparison_table([]))
+    assert "no finished runs" in comparison_markdown(compare([]))
+    assert "no finished runs" in _show(comparison_table(compare([])))
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=8))
@@ -198,9 +199,9 @@ def test_a_complete_group_is_averaged_over_its_tasks_for_every_common_seed():
     assert (lst.row.record.method, lst.seeds, lst.tasks) == ("lst", (0, 1), 2)
     assert lst.mean == pytest.approx((0.6 + 0.7) / 2)
     assert lst.interval == pytest.approx(mean_interval([0.6, 0.7]))
-    shown = _show(comparison_table(records, groups))
+    shown = _show(comparison_table(compare(records), groups))
     assert "Average of the 2 tasks of pair, seeds 0, 1: lst 65.0" in " ".join(shown.split())
-    assert "Average" not in _show(comparison_table(records))
+    assert "Average" not in _show(comparison_table(compare(records)))
 
 
 # Full fine-tuning and LST on T5-base, and LST on T5-large, as MP-ISMoE's Table 2 prints them; the
