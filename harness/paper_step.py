@@ -142,23 +142,21 @@ def paper_program(config: RunConfig, shape: PaperStep, device: torch.device = CP
 
     def output(model: nn.Module, inputs: Inputs) -> Any:
         assert isinstance(model, AdaptedModel)
-        with autocast(device, train):
-            states = model.method(inputs)
-            return model.method.backbone.paper_output(model.head, states, model.method.embedded)
+        states = model.method(inputs)
+        return model.method.backbone.paper_output(model.head, states, model.method.embedded)
 
-    def loss(model: nn.Module, inputs: Inputs) -> Tensor:
+    def loss(model: nn.Module, output: Any, inputs: Inputs) -> Tensor:
         assert isinstance(model, AdaptedModel)
-        found = output(model, inputs)
-        with autocast(device, train):
-            return model.method.backbone.paper_loss(found, inputs)
+        return model.method.backbone.paper_loss(output, inputs)
 
     return StepProgram(
         model=model,
         regions=model.regions(),
         make_batch=lambda: {n: t.to(device) for n, t in blank_inputs(backbone, rows).items()},
-        forward=loss,
-        inference=output,
+        output=output,
+        loss=loss,
         make_optimizer=lambda m: make_optimizer(m, train),  # type: ignore[arg-type]
+        precision=lambda: autocast(device, train),
         clip_norm=train.clip_norm,
         accumulation_steps=train.grad_accum,
     )

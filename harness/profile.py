@@ -34,22 +34,18 @@ def step_program(
     train = config.train
     rows = np.arange(min(len(examples.split("train")), train.rows_at_once))
 
-    def forward(model: nn.Module, batch: Batch) -> Tensor:
+    def loss(model: nn.Module, output: Tensor, batch: Batch) -> Tensor:
         assert isinstance(model, AdaptedModel)
-        with autocast(examples.device, train):
-            return training_loss(task, model, model(batch.inputs), batch.targets)
-
-    def inference(model: nn.Module, batch: Batch) -> Tensor:
-        with autocast(examples.device, train):
-            return model(batch.inputs)
+        return training_loss(task, model, output, batch.targets)
 
     return StepProgram(
         model=model,
         regions=model.regions(),
         make_batch=lambda: examples.batch("train", rows, longest=True),
-        forward=forward,
-        inference=inference,
+        output=lambda model, batch: model(batch.inputs),
+        loss=loss,
         make_optimizer=lambda m: make_optimizer(m, train),  # type: ignore[arg-type]
+        precision=lambda: autocast(examples.device, train),
         clip_norm=train.clip_norm,
         accumulation_steps=train.grad_accum,
     )

@@ -8,7 +8,7 @@ This module imports no torch.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from harness.memory.categories import CATEGORIES
@@ -103,6 +103,30 @@ def replay(
         states.append((phase, total, {name: n for name, n in live.items() if n}))
     result.timeline = list(_thinned(states, points))
     return result
+
+
+def without(replayed: Replay, category: str, nbytes: int) -> Replay:
+    """Return a replay as if ``nbytes`` of a category had not been there from beginning to end.
+
+    Args:
+        replayed: in which they were there all the time.
+        category: of the bytes.
+        nbytes: how many.
+    """
+
+    def less(live: dict[str, int]) -> dict[str, int]:
+        return live | {category: live.get(category, 0) - nbytes}
+
+    return Replay(
+        total_bytes=replayed.total_bytes - nbytes,
+        peak_bytes=replayed.peak_bytes - nbytes,
+        at_peak_bytes=less(replayed.at_peak_bytes),
+        phase_peak_bytes={n: peak - nbytes for n, peak in replayed.phase_peak_bytes.items()},
+        timeline=[
+            replace(point, bytes={name: n for name, n in less(point.bytes).items() if n})
+            for point in replayed.timeline
+        ],
+    )
 
 
 class _Change(NamedTuple):

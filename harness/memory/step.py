@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
@@ -13,9 +13,9 @@ from torch.optim import Optimizer
 
 from harness.memory.allocator import AllocationLog, CudaPeaks, record_allocations
 from harness.memory.categories import TRAIN_PHASES
-from harness.memory.events import Replay, replay
+from harness.memory.events import Replay, replay, without
 from harness.memory.report import MemoryReport
-from harness.memory.tracker import MemoryTracker
+from harness.memory.tracker import MemoryTracker, plain_tensors, tensors_in
 
 MEASURED_STEPS = 3
 """Of real ones, after one that warms up; fake tensors give the same figure every time."""
@@ -33,9 +33,10 @@ class StepProgram:
         regions: region (``backbone``, ``side``, ``head``) -> its root module within the model.
         make_batch: returns one batch on the model's device, the largest that training will see; a
             nest of mappings, sequences, dataclasses and tensors.
-        forward: returns the scalar loss of (model, batch), autocast included.
-        inference: returns the outputs of (model, batch) as a user of the trained model wants them.
+        output: returns what a user of the trained model wants, of (model, batch).
+        loss: returns the scalar loss of (model, output, batch).
         make_optimizer: returns a new optimizer for a model of this kind.
+        precision: returns the context of output and loss, such as autocast.
         clip_norm: bound of the gradient's norm, None for no clipping.
         accumulation_steps: forward and backward passes before each optimizer step.
     """
@@ -43,11 +44,22 @@ class StepProgram:
     model: nn.Module
     regions: Mapping[str, nn.Module]
     make_batch: Callable[[], Any]
-    forward: Callable[[nn.Module, Any], torch.Tensor]
-    inference: Callable[[nn.Module, Any], Any]
+    output: Callable[[nn.Module, Any], Any]
+    loss: Callable[[nn.Module, Any, Any], torch.Tensor]
     make_optimizer: Callable[[nn.Module], Optimizer]
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext
     clip_norm: float | None = None
     accumulation_steps: int = 1
+
+    def forward(self, batch: Any) -> torch.Tensor:
+        """Return the loss of a batch."""
+        with self.precision():
+            return self.loss(self.model, self.output(self.model, batch), batch)
+
+    def inference(self, batch: Any) -> Any:
+        """Return the output of a batch."""
+        with self.precision():
+            return self.output(self.model, batch)
 
 
 @dataclass(frozen=True)
@@ -66,6 +78,10 @@ class Reading:
     start_bytes: int
     end_bytes: int
     cuda_bytes: dict[str, dict[str, int]]
+
+
+Readings = tuple[list[Reading], Reading, Reading]
+"""Of training steps, of an evaluation between epochs, and of an inference."""
 
 
 def observe(
@@ -123,7 +139,7 @@ def train_step(program: StepProgram, optimizer: Optimizer, batch: Any, phase: Ph
     """Run one optimizer step; gradients are dropped at its end, as training does."""
     for _ in range(program.accumulation_steps):
         with phase("forward"):
-            loss = program.forward(program.model, batch)
+            loss = program.forward(batch)
         with phase("backward"):
             loss.backward()
             del loss
@@ -162,9 +178,8 @@ def _observed_protocol(
     batch = program.make_batch()
     load_bytes = _loaded_bytes(program, device)
     look = _looking(program, batch, device, source)
-    steps, evaluation = _training(program, batch, look, source)
-    with torch.no_grad():
-        inference = look(_one_phase("inference", lambda: program.inference(program.model, batch)))
+    observed = _predicted if source == "predicted" else _measured
+    steps, evaluation, inference = observed(program, batch, look)
     return _report(
         steps, evaluation, inference, load_bytes, device, source, predicted_train_peak_bytes
     )
@@ -184,30 +199,42 @@ def _looking(
     return partial(observe, program, device=device, allocator=source == "allocator", inputs=batch)
 
 
-def _training(
-    program: StepProgram, batch: Any, look: Callable[..., Reading], source: Source
-) -> tuple[list[Reading], Reading]:
-    """Return the readings of the measured steps and of an evaluation between epochs."""
-    if source == "predicted":
-        step, optimizer = _predicted_step(program, batch, look)
-        steps = [step]
-    else:
-        steps, optimizer = _steps(program, batch, look)
-    program.model.eval()
-    with torch.no_grad():
-        evaluate = _one_phase("eval", lambda: program.forward(program.model, batch))
-        return steps, look(evaluate, optimizer=optimizer)
-
-
-def _steps(
-    program: StepProgram, batch: Any, look: Callable[..., Reading]
-) -> tuple[list[Reading], Optimizer]:
-    """Return the readings of the steps after the warm-up, and the optimizer with its state."""
+def _measured(program: StepProgram, batch: Any, look: Callable[..., Reading]) -> Readings:
+    """Take a step that warms up, and return the readings of the steps and passes after it."""
     program.model.train()
     optimizer = program.make_optimizer(program.model)
     train_step(program, optimizer, batch, _unobserved)
     step = partial(train_step, program, optimizer, batch)
-    return [look(step, optimizer=optimizer) for _ in range(MEASURED_STEPS)], optimizer
+    steps = [look(step, optimizer=optimizer) for _ in range(MEASURED_STEPS)]
+    program.model.eval()
+    with torch.no_grad():
+        evaluation = look(_one_phase("eval", partial(program.forward, batch)), optimizer=optimizer)
+        del optimizer, step
+        return steps, evaluation, look(_one_phase("inference", partial(program.inference, batch)))
+
+
+def _predicted(program: StepProgram, batch: Any, look: Callable[..., Reading]) -> Readings:
+    """Return the readings of fake tensors, which are the same at every step.
+
+    An evaluation begins as an inference does, but with the optimizer's state: one pass tells both.
+    """
+    step, optimizer = _predicted_step(program, batch, look)
+
+    def evaluate(phase: Phase) -> None:
+        with program.precision():
+            with phase("inference"):
+                output = program.output(program.model, batch)
+            with phase("eval"):
+                program.loss(program.model, output, batch)
+
+    program.model.eval()
+    with torch.no_grad():
+        evaluation = look(evaluate, optimizer=optimizer)
+    until_output = replace(
+        evaluation.replay, peak_bytes=evaluation.replay.phase_peak_bytes["inference"]
+    )
+    stateless = without(until_output, "optimizer_state", _state_bytes(optimizer.state.values()))
+    return [step], evaluation, replace(evaluation, replay=stateless)
 
 
 def _predicted_step(
@@ -215,24 +242,37 @@ def _predicted_step(
 ) -> tuple[Reading, Optimizer]:
     """Return the reading of one step on fake tensors, and the optimizer with its state.
 
-    There is no step before it: the state is made from gradients of zeros. Only if a parameter
-    turns out to get no gradient, and so no state, the step is taken again without that one's. Of
-    accumulated passes two are taken: from the second on, all find gradients of those before.
+    There is no step before it: the state is made from gradients of zeros, and taken off the
+    reading where a parameter turns out to get no gradient. Of accumulated passes two are taken:
+    from the second on, all find gradients of those before.
     """
     program = replace(program, accumulation_steps=min(2, program.accumulation_steps))
     program.model.train()
-    trained = {p for p in program.model.parameters() if p.requires_grad}
-    while True:
-        optimizer = program.make_optimizer(program.model)
-        _make_state(optimizer, trained)
-        reached: set[nn.Parameter] = set()
-        hooks = [p.register_post_accumulate_grad_hook(reached.add) for p in trained]  # type: ignore[arg-type]
-        reading = look(partial(train_step, program, optimizer, batch), optimizer=optimizer)
-        for hook in hooks:
-            hook.remove()
-        if reached == trained:
-            return reading, optimizer
-        trained = reached
+    trained = [p for p in program.model.parameters() if p.requires_grad]
+    optimizer = program.make_optimizer(program.model)
+    _make_state(optimizer, trained)
+    reached: set[nn.Parameter] = set()
+    hooks = [p.register_post_accumulate_grad_hook(reached.add) for p in trained]  # type: ignore[arg-type]
+    reading = look(partial(train_step, program, optimizer, batch), optimizer=optimizer)
+    for hook in hooks:
+        hook.remove()
+    unreached = [optimizer.state.pop(p) for p in trained if p not in reached]
+    nbytes = _state_bytes(unreached)
+    steady = replace(
+        reading,
+        replay=without(reading.replay, "optimizer_state", nbytes),
+        traced_peak_bytes=reading.traced_peak_bytes - nbytes,
+        start_bytes=reading.start_bytes - nbytes,
+        end_bytes=reading.end_bytes - nbytes,
+    )
+    return steady, optimizer
+
+
+def _state_bytes(states: Iterable[Any]) -> int:
+    """Return the bytes of all storages in the optimizer's state of some parameters."""
+    tensors = [part for tensor in tensors_in(list(states)) for part in plain_tensors(tensor)]
+    storages = {(raw := tensor.untyped_storage())._cdata: raw.nbytes() for tensor in tensors}
+    return sum(storages.values())
 
 
 def _make_state(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:

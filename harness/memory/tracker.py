@@ -186,6 +186,8 @@ class MemoryTracker(TorchDispatchMode):
             return (
                 NotImplemented  # the subclass unwraps itself; its inner operations come back here
             )
+        if func is torch.ops.prim.device.default:
+            return args[0].fake_device  # asked for at every turn, and an operation of its own
         kwargs = kwargs or {}
         if torch.is_inference_mode_enabled():
             # Without autograd keys a composite operation arrives whole; its parts must be seen.
@@ -235,7 +237,7 @@ class MemoryTracker(TorchDispatchMode):
 
     def _counted(self, tensor: torch.Tensor) -> list[torch.Tensor]:
         parts = plain_tensors(tensor)
-        return [part for part in parts if part.device.type == self._device_type]
+        return [part for part in parts if _device_of(part).type == self._device_type]
 
     def _storage(self, tensor: torch.Tensor, role: str) -> _Storage:
         raw = tensor.untyped_storage()
@@ -321,6 +323,11 @@ def plain_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
         names, _ = tensor.__tensor_flatten__()
         return [part for name in names for part in plain_tensors(getattr(tensor, name))]
     return [tensor] if tensor.layout is torch.strided else []
+
+
+def _device_of(tensor: torch.Tensor) -> torch.device:
+    """Return the device of a tensor; a fake one's ``device`` would be an operation of its own."""
+    return tensor.fake_device if isinstance(tensor, FakeTensor) else tensor.device
 
 
 def tensors_in(nest: Any) -> Iterator[torch.Tensor]:

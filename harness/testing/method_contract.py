@@ -227,8 +227,8 @@ class MethodContract:
             model=model,
             regions={"backbone": method.backbone, "side": method, "head": model.heads},
             make_batch=lambda: inputs,
-            forward=lambda m, batch: m.loss(batch),  # type: ignore[operator]
-            inference=lambda m, batch: m(batch),
+            output=lambda m, batch: m(batch),
+            loss=lambda m, output, _: m.loss_of(output),  # type: ignore[operator]
             make_optimizer=lambda m: torch.optim.AdamW(m.trained(), lr=1e-3),  # type: ignore[operator]
             clip_norm=1.0,
             accumulation_steps=1,

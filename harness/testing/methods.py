@@ -64,7 +64,11 @@ class ProbedModel(nn.Module):
 
     def loss(self, inputs: Inputs) -> Tensor:
         """Return a scalar loss, with the method's own term."""
-        loss = self(inputs).float().square().mean()
+        return self.loss_of(self(inputs))
+
+    def loss_of(self, output: Tensor) -> Tensor:
+        """Return the loss of an output [B, 3]."""
+        loss = output.float().square().mean()
         extra = self.method.extra_loss()
         return loss if extra is None else loss + extra
 

@@ -21,8 +21,8 @@ from methods.quantization.grid import (
     quantize,
 )
 from methods.quantization.int8 import int8_linear
-from methods.quantization.packing import pack, unpack
-from methods.quantization.storage import LowBitWeight, bias_values, compute_dtype
+from methods.quantization.packing import pack, packed_bytes, unpack
+from methods.quantization.storage import LowBitWeight, bias_values, compute_dtype, has_values
 
 
 class QuantizedWeight(LowBitWeight):
@@ -32,7 +32,8 @@ class QuantizedWeight(LowBitWeight):
 
     Args:
         weight: [R, C] of any floating dtype; R output channels (rows of an embedding). Further
-            dimensions, of kernels, count as columns.
+            dimensions, of kernels, count as columns. One that is fake or on the meta device, and
+            so has no values to round, gets codes and a grid without values.
         spec: the quantiser.
         source_name: name of the master tensor in its file.
         clip: ``none`` or ``mse``; ``output`` counts as ``mse`` until inputs are measured.
@@ -56,13 +57,26 @@ class QuantizedWeight(LowBitWeight):
         self.shape = weight.shape
         self.groups = spec.groups(weight.shape[0], weight.shape[1], source_name)
         master = weight.detach().float()
-        shrink = clip_factors(master, spec, clip, None)
-        grid = fit_grid(master.reshape(self.groups), spec, shrink)
-        codes = quantize(master.reshape(self.groups), grid, spec)
-        self.register_buffer("codes", pack(codes, spec.bits))
+        rounded = has_values(weight)
+        codes, grid = self._rounded(master, clip) if rounded else self._blank(master)
+        self.register_buffer("codes", codes)
         self.register_buffer("scale", grid.scale)
         self.register_buffer("zero_point", grid.zero_point)
-        self.register_buffer("mse", self.error_against(master))
+        error = self.error_against(master) if rounded else master.new_zeros(())
+        self.register_buffer("mse", error)
+
+    def _rounded(self, master: Tensor, clip: str) -> tuple[Tensor, Grid]:
+        """Return the packed codes and the grid of a master [R, C] fp32."""
+        groups = master.reshape(self.groups)
+        grid = fit_grid(groups, self.spec, clip_factors(master, self.spec, clip, None))
+        return pack(quantize(groups, grid, self.spec), self.spec.bits), grid
+
+    def _blank(self, master: Tensor) -> tuple[Tensor, Grid]:
+        """Return what :meth:`_rounded` does, without values."""
+        zero = torch.float32 if self.spec.range == "float_min" else torch.uint8
+        scale = master.new_empty(self.groups[0])
+        codes = master.new_empty(packed_bytes(self.spec.bits, master.numel()), dtype=torch.uint8)
+        return codes, Grid(scale, scale.new_empty(scale.shape, dtype=zero))
 
     @property
     def grid(self) -> Grid:

@@ -145,8 +145,8 @@ def program_of(
         model=model,
         regions=regions,
         make_batch=make_batch,
-        forward=lambda model, batch: model(batch).square().mean(),
-        inference=lambda model, batch: model(batch).argmax(-1),
+        output=lambda model, batch: model(batch),
+        loss=lambda model, output, batch: output.square().mean(),
         make_optimizer=lambda model: torch.optim.AdamW(
             [p for p in model.parameters() if p.requires_grad], lr=1e-3
         ),
@@ -173,16 +173,16 @@ def full(
             "labels": torch.randint(CLASSES, (batch,), generator=generator),
         }
 
-    def loss(model: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-        return functional.cross_entropy(model(batch["tokens"]), batch["labels"])
+    def loss(model: nn.Module, output: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        return functional.cross_entropy(output, batch["labels"])
 
     regions = {"backbone": backbone, "head": model.head}
     program = program_of(model, regions, make_batch)
     return StepProgram(
         **{
             **vars(program),
-            "forward": loss,
-            "inference": lambda model, batch: model(batch["tokens"]).argmax(-1),
+            "output": lambda model, batch: model(batch["tokens"]),
+            "loss": loss,
         }
     )
 

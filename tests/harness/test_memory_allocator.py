@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from memory_models import bias_only, full, ladder
 
 from harness.memory.allocator import record_allocations
-from harness.memory.events import Allocation, Event, replay
+from harness.memory.events import Allocation, Event, replay, without
 from harness.memory.measure import measure
 from harness.memory.step import train_step
 
@@ -120,3 +120,14 @@ def test_words_and_reports_import_no_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@given(nbytes=st.integers(1, 1000), sizes=st.lists(st.integers(1, 1000), min_size=1, max_size=9))
+def test_a_replay_without_bytes_is_that_of_events_without_them(nbytes, sizes):
+    kept = [Event(2, "seen", 99, "optimizer_state", 7)]
+    for index, size in enumerate(sizes):
+        kept += [Event(3 + index, "phase", label=("forward", "backward")[index % 2])]
+        kept += [Event(3 + index, "seen", index, "temporaries", size)]
+        kept += [Event(3 + index, "free", index)] if index % 3 else []
+    extra = Event(1, "seen", 100, "optimizer_state", nbytes)
+    assert without(replay([extra, *kept]), "optimizer_state", nbytes) == replay(kept)

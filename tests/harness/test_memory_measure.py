@@ -151,6 +151,19 @@ def test_inference_needs_no_optimizer_state_and_no_gradients():
     assert report.inference_peak_bytes == measure(program).inference_peak_bytes
 
 
+def test_a_parameter_without_a_gradient_has_no_state():
+    program = full()
+    program.model.unused = nn.Parameter(torch.zeros(5))
+    predicted, measured = predict(program), measure(program)
+    assert predicted.train_peak_bytes == measured.traced_train_peak_bytes
+    for phase, nbytes in predicted.phase_peak_bytes.items():
+        assert 0 <= measured.phase_peak_bytes[phase] - nbytes <= 64
+    assert predicted.inference_peak_bytes == measured.inference_peak_bytes
+    assert sum(predicted.at_peak_bytes.values()) == predicted.train_peak_bytes
+    plain = predict(full()).at_peak_bytes
+    assert predicted.at_peak_bytes == plain | {"trainable_weights": plain["trainable_weights"] + 20}
+
+
 def test_measuring_leaves_the_model_and_the_random_state_untouched():
     program = full()
     model = program.model
@@ -173,12 +186,12 @@ def test_measuring_leaves_the_model_and_the_random_state_untouched():
 
 
 def test_a_failing_step_restores_the_model():
-    def fail(model: nn.Module, batch: Any) -> torch.Tensor:
+    def fail(model: nn.Module, output: Any, batch: Any) -> torch.Tensor:
         with torch.no_grad():
             next(model.parameters()).zero_()
         raise RuntimeError("no memory left")
 
-    program = replace(full(), forward=fail)
+    program = replace(full(), loss=fail)
     before = next(program.model.parameters()).clone()
     with pytest.raises(RuntimeError, match="no memory left"):
         measure(program, prediction=False)

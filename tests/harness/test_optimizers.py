@@ -91,8 +91,8 @@ def test_its_step_is_predicted_to_the_byte(name: str) -> None:
             model=model,
             regions={"backbone": method.backbone, "side": method, "head": model.heads},
             make_batch=lambda: inputs,
-            forward=lambda m, batch: m.loss(batch),
-            inference=lambda m, batch: m(batch),
+            output=lambda m, batch: m(batch),
+            loss=lambda m, output, batch: m.loss_of(output),
             make_optimizer=lambda m: optimizer_of(m.trained(), train),
             clip_norm=1.0,
         )

@@ -74,8 +74,8 @@ def test_no_dequantised_weight_is_saved_and_memory_is_predicted(name, kind):
             model=model,
             regions={"backbone": backbone, "side": model.method, "head": model.heads},
             make_batch=lambda: inputs,
-            forward=lambda m, batch: m.loss(batch),
-            inference=lambda m, batch: m(batch),
+            output=lambda m, batch: m(batch),
+            loss=lambda m, output, batch: m.loss_of(output),
             make_optimizer=lambda m: torch.optim.AdamW(m.trained(), lr=1e-3),
         )
     )

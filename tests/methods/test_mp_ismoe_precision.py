@@ -74,8 +74,8 @@ def peak(name: str, **settings) -> dict[str, int]:
         model=model,
         regions={"backbone": model.method.backbone, "side": model.method, "head": model.heads},
         make_batch=lambda: inputs,
-        forward=lambda m, batch: m.loss(batch),
-        inference=lambda m, batch: m(batch),
+        output=lambda m, batch: m(batch),
+        loss=lambda m, output, batch: m.loss_of(output),
         make_optimizer=lambda m: torch.optim.AdamW(m.trained(), lr=1e-3),
     )
     report = measure(program, prediction=False)

@@ -116,8 +116,8 @@ def test_a_step_of_a_type_is_counted_and_predicted_to_the_byte(kind):
         model=model,
         regions={"backbone": method.backbone, "side": method, "head": model.heads},
         make_batch=lambda: inputs,
-        forward=lambda m, batch: m.loss(batch),
-        inference=lambda m, batch: m(batch),
+        output=lambda m, batch: m(batch),
+        loss=lambda m, output, batch: m.loss_of(output),
         make_optimizer=lambda m: torch.optim.AdamW(m.trained(), lr=1e-3),
         clip_norm=1.0,
     )

@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from harness.errors import UserError
 from methods.quantization import QuantizationConfig
+from methods.quantization.grid import GridSpec
 from methods.quantization.modules import (
     QuantizedEmbedding,
     QuantizedLinear,
@@ -233,6 +234,18 @@ def test_shapes_without_weights(device):
             modules = quantize_modules(model, NAMES, QuantizationConfig(bits=3))
             assert model(torch.zeros(2, 5, dtype=torch.long)).shape == (2, 5, 11)
     assert storage_bytes(modules)["quantized_weights"] == 11 * 16 + 2 * 96
+
+
+@pytest.mark.parametrize("range_", ["include_zero", "float_min"])
+@pytest.mark.parametrize("granularity", GRANULARITIES)
+@pytest.mark.parametrize("bits", [3, 8])
+def test_storage_without_values_is_that_of_values(bits, granularity, range_):
+    config = QuantizationConfig(bits=bits, granularity=granularity, group_size=4, range=range_)
+    spec = GridSpec.from_config(config, bits)
+    real = QuantizedWeight(torch.randn(5, 12), spec, "w")
+    blank = QuantizedWeight(torch.empty(5, 12, device="meta"), spec, "w")
+    described = [{name: (b.shape, b.dtype) for name, b in w.named_buffers()} for w in (real, blank)]
+    assert described[0] == described[1]
 
 
 def test_unknown_module_is_named_with_the_nearest():
