@@ -124,7 +124,7 @@ def _show_claims(output: Path, form: str) -> None:
     from reports.reproduce.claims_layout import claims_data, claims_markdown, claims_shown
     from reports.reproduce.verdicts import decide_all
 
-    found = decide_all(_records(output))
+    found = decide_all(_records(output), output=output)
     _print(form, claims_data(found), claims_markdown(found), claims_shown(found))
 
 

@@ -14,15 +14,16 @@ from harness.markdown import code, escaped, table
 from reports.palette import printable
 from reports.reproduce.verdicts import ClaimVerdict, PartVerdict
 
-HEADER = ("comparison", "effect", "interval", "tasks", "seeds", "verdict")
+HEADER = ("comparison", "effect", "interval", "tasks", "seeds", "examples", "verdict")
 _LEFT = ("comparison", "verdict")
 _STYLES = {"supported": "green", "contradicted": "red", "undecided": "yellow", "no data": "dim"}
 _OPEN = ("undecided", "no data")
 NOTES = (
     "Effects are means over tasks: points of the score (Rsum as its mean recall), or ratios; * is "
     "told beside and decides nothing.",
-    "Intervals: hierarchical bootstrap over tasks and seeds, 95 % (90 % for an equivalence); "
-    "p-values by Holm over fourteen statements. A verdict takes two tasks and 5 seeds of each.",
+    "Intervals: hierarchical bootstrap over tasks, seeds, and test examples where the runs' "
+    "predictions are at hand, 95 % (90 % for an equivalence); p-values by Holm over fourteen "
+    "statements. A verdict takes two tasks and 5 seeds of each.",
 )
 
 
@@ -129,7 +130,7 @@ def _grid(parts: Sequence[PartVerdict]) -> RenderableType:
 def _cells(part: PartVerdict) -> list[str]:
     label = part.part.label + ("*" if part.part.beside else "")
     if part.effect is None or part.interval is None:
-        return [label, "", "", "", "", part.verdict]
+        return [label, *[""] * (len(HEADER) - 2), part.verdict]
     interval = " .. ".join(_number(part, end) for end in part.interval)
     return [
         label,
@@ -137,6 +138,7 @@ def _cells(part: PartVerdict) -> list[str]:
         interval,
         str(len(part.tasks)),
         str(part.seeds),
+        str(part.examples or ""),
         part.verdict,
     ]
 

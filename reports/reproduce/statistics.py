@@ -18,6 +18,8 @@ MOST_SEEDS = 1000
 
 Values = Mapping[str, Sequence[float]]
 """By task, one value for each seed."""
+Examples = Mapping[str, Sequence[NDArray[np.float64] | None]]
+"""Likewise, the effect on every test example; None where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +49,10 @@ class Bootstrap:
         return (1 + int(np.sum(self.draws >= bound))) / (1 + len(self.draws))
 
 
-def hierarchical_bootstrap(values: Values, resamples: int = RESAMPLES) -> Bootstrap:
-    """Resample tasks, and the seeds of every task drawn.
+def hierarchical_bootstrap(
+    values: Values, resamples: int = RESAMPLES, *, examples: Examples | None = None
+) -> Bootstrap:
+    """Resample tasks, the seeds of every task drawn, and the examples of every seed drawn.
 
     The seeds of one task are no independent draws of what a method does elsewhere, so that tests
     on the pooled values would be too sure of themselves. The same values give the same numbers.
@@ -58,20 +62,47 @@ def hierarchical_bootstrap(values: Values, resamples: int = RESAMPLES) -> Bootst
     Args:
         values: of at least one task, each with at least one seed.
         resamples: how many.
+        examples: where they are known; None for nowhere.
     """
     rng = np.random.default_rng(RNG_SEED)
-    own = [np.asarray(values[task], dtype=np.float64) for task in sorted(values)]
-    tasks = len(own)
-    chosen = rng.integers(tasks, size=(resamples, tasks))
-    means = np.stack([_resampled_means(seeds, (resamples, tasks), rng) for seeds in own])
-    draws = np.take_along_axis(means, chosen[None], axis=0)[0].mean(axis=1)
-    return Bootstrap(float(np.mean([seeds.mean() for seeds in own])), draws)
+    names = sorted(values)
+    chosen = rng.integers(len(names), size=(resamples, len(names)))
+    drawn = np.empty(chosen.shape)
+    for place, name in enumerate(names):
+        own = np.asarray(values[name], dtype=np.float64)
+        held = examples[name] if examples else [None] * len(own)
+        here = chosen == place
+        drawn[here] = _resampled_means(own, held, int(here.sum()), rng)
+    effect = float(np.mean([np.mean(values[name]) for name in names]))
+    return Bootstrap(effect, drawn.mean(axis=1))
 
 
 def _resampled_means(
-    seeds: NDArray[np.float64], shape: tuple[int, int], rng: np.random.Generator
+    seeds: NDArray[np.float64],
+    examples: Sequence[NDArray[np.float64] | None],
+    count: int,
+    rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    return seeds[rng.integers(len(seeds), size=(*shape, len(seeds)))].mean(axis=-1)
+    """Return the means of ``count`` resamples of a task's seeds and their examples."""
+    picks = rng.integers(len(seeds), size=(count, len(seeds)))
+    drawn = seeds[picks]
+    for seed, own in enumerate(examples):
+        if own is not None:
+            here = picks == seed
+            drawn[here] += _example_errors(own, int(here.sum()), rng)
+    return drawn.mean(axis=1)
+
+
+def _example_errors(
+    own: NDArray[np.float64], count: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return by how much the means of ``count`` resamples of examples miss their own mean.
+
+    Examples are right or wrong, so that few values occur: how often each is drawn is multinomial.
+    """
+    levels, times = np.unique(own, return_counts=True)
+    drawn = rng.multinomial(len(own), times / len(own), size=count)
+    return drawn @ levels / len(own) - own.mean()
 
 
 def within_deviation(values: Values) -> float | None:

@@ -3,12 +3,17 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import fmean
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.record import Record
 from reports.comparison import is_bundled
 from reports.reproduce.contrasts import Claim, Part
+from reports.reproduce.examples import ExampleScores
 from reports.reproduce.hypotheses import CLAIMS, HOSTS
 from reports.reproduce.pairing import AMP, Unit, Units, find_units
 from reports.reproduce.selection import host_of, lookup, usable
@@ -17,6 +22,7 @@ from reports.reproduce.statistics import (
     MIN_SEEDS,
     MIN_TASKS,
     Bootstrap,
+    Examples,
     Values,
     hierarchical_bootstrap,
     seeds_needed,
@@ -27,6 +33,7 @@ from reports.statistics import holm
 Verdict = Literal["supported", "contradicted", "undecided", "no data"]
 CONFIDENCE = 0.95
 TOST_CONFIDENCE = 0.90
+NO_SCORES = ExampleScores()
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class PartVerdict:
         interval: 95 % of the effect, 90 % for an equivalence.
         tasks: names.
         seeds: fewest of any task.
+        examples: test examples that were resampled too, of all tasks; 0 where none were.
         hosts: side networks of the runs.
         units: how many sets of runs.
         p_value: of the decision, two-sided, before Holm's adjustment.
@@ -53,6 +61,7 @@ class PartVerdict:
     interval: tuple[float, float] | None = None
     tasks: tuple[str, ...] = ()
     seeds: int = 0
+    examples: int = 0
     hosts: tuple[str, ...] = ()
     units: int = 0
     p_value: float = 1.0
@@ -81,15 +90,21 @@ class ClaimVerdict:
     reason: str = ""
 
 
-def decide_all(records: Iterable[Record], claims: Sequence[Claim] = CLAIMS) -> list[ClaimVerdict]:
+def decide_all(
+    records: Iterable[Record], claims: Sequence[Claim] = CLAIMS, *, output: Path | None = None
+) -> list[ClaimVerdict]:
     """Decide every statement.
 
     Args:
         records: of any status; unfinished and limited runs do not count.
         claims: over all of which Holm adjusts, those without data included.
+        output: the folder that the runs' predictions lie in; None resamples no examples.
+
+    Raises:
+        UserError: predictions are not those that a run wrote.
     """
-    runs = list(usable(records))
-    found = [_decide(claim, runs) for claim in claims]
+    runs, scores = list(usable(records)), ExampleScores(output)
+    found = [_decide(claim, runs, scores) for claim in claims]
     with_data = [i for i, own in enumerate(found) if own.verdict != "no data"]
     adjusted = holm([found[i].p_value for i in with_data], len(claims))
     for i, p_value in zip(with_data, adjusted, strict=True):
@@ -105,8 +120,8 @@ def _adjusted(own: ClaimVerdict, p_value: float) -> ClaimVerdict:
     return replace(own, p_value=p_value, verdict="undecided", reason=reason)
 
 
-def _decide(claim: Claim, runs: Sequence[Record]) -> ClaimVerdict:
-    parts = tuple(decide_part(part, find_units(runs, part)) for part in claim.parts)
+def _decide(claim: Claim, runs: Sequence[Record], scores: ExampleScores) -> ClaimVerdict:
+    parts = tuple(decide_part(part, find_units(runs, part), scores) for part in claim.parts)
     deciding = [own for own in parts if not own.part.beside]
     verdicts = {own.verdict for own in deciding}
     against = [own.p_value for own in deciding if own.verdict == "contradicted"]
@@ -120,17 +135,18 @@ def _decide(claim: Claim, runs: Sequence[Record]) -> ClaimVerdict:
     return ClaimVerdict(claim, verdict, parts, p_value, _scale(deciding))
 
 
-def decide_part(part: Part, found: Units) -> PartVerdict:
+def decide_part(part: Part, found: Units, scores: ExampleScores = NO_SCORES) -> PartVerdict:
     """Decide one comparison by its own rule.
 
     Args:
         part: the comparison.
         found: its units.
+        scores: of the units' runs by example.
     """
     if not found.units:
         return PartVerdict(part, "no data", reason=_no_data(found.left_out))
-    values, seeds = _by_task(found.units)
-    bootstrap = hierarchical_bootstrap(values)
+    values, examples, seeds = _by_task(part, found.units, scores)
+    bootstrap = hierarchical_bootstrap(values, examples=examples)
     confidence = TOST_CONFIDENCE if part.rule == "equivalence" else CONFIDENCE
     verdict, p_value = _by_rule(part, bootstrap)
     reason = _too_little(values, seeds, found)
@@ -148,6 +164,7 @@ def decide_part(part: Part, found: Units) -> PartVerdict:
         interval=(_shown(part, low), _shown(part, high)),
         tasks=tuple(sorted(values)),
         seeds=seeds,
+        examples=sum(max(map(_size, own)) for own in examples.values()),
         hosts=tuple(sorted({host_of(u.first) for u in found.units} & set(HOSTS))),
         units=len(found.units),
         p_value=p_value,
@@ -156,17 +173,31 @@ def decide_part(part: Part, found: Units) -> PartVerdict:
     )
 
 
-def _by_task(units: Sequence[Unit]) -> tuple[Values, int]:
-    """Return values by task, one for each seed and data with its hosts averaged, and the seeds."""
-    own: dict[str, dict[tuple[str, ...], list[float]]] = {}
-    seeds: dict[str, set[int]] = {}
+def _by_task(
+    part: Part, units: Sequence[Unit], scores: ExampleScores
+) -> tuple[Values, Examples, int]:
+    """Return by task, for each seed and data with its hosts averaged, effects; and the seeds.
+
+    The effects are those of the runs, and those on every example.
+    """
+    own: dict[str, dict[tuple[str, ...], list[Unit]]] = {}
     for unit in units:
         run = unit.first
         key = (run.dataset, run.recipe, run.backbone, str(run.seed))
-        own.setdefault(run.task, {}).setdefault(key, []).append(unit.value)
-        seeds.setdefault(run.task, set()).add(run.seed)
-    values = {task: [fmean(hosts) for hosts in held.values()] for task, held in own.items()}
-    return values, min(map(len, seeds.values()))
+        own.setdefault(run.task, {}).setdefault(key, []).append(unit)
+    values = {
+        task: [fmean(unit.value for unit in hosts) for hosts in held.values()]
+        for task, held in own.items()
+    }
+    examples = {
+        task: [scores.effect(part, hosts) for hosts in held.values()] for task, held in own.items()
+    }
+    seeds = min(len({key[-1] for key in held}) for held in own.values())
+    return values, examples, seeds
+
+
+def _size(examples: NDArray[np.float64] | None) -> int:
+    return 0 if examples is None else len(examples)
 
 
 def _by_rule(part: Part, found: Bootstrap) -> tuple[Verdict, float]:

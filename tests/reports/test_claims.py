@@ -1,177 +1,26 @@
-"""Verdicts on the paper's statements: the statistics, the runs compared, and what is said."""
+"""Verdicts on the paper's statements: the runs compared, and what is said."""
 
 import json
 import math
 import shlex
-from collections.abc import Sequence
 from io import StringIO
 from typing import Any
 
 import pytest
 import typer
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from claim_runs import SEEDS, TASKS_USED, pairs, run, units, verdict
 from rich.console import Console
 
 from harness import cli
 from harness.cards import METHODS, TASKS, task_groups
 from harness.config import RunRequest, resolve
-from harness.record import Metrics, Params, Quality, Record, content_hash
-from harness.testing.records import make_memory, make_provenance, make_record
+from harness.record import Metrics, Params, Quality, Record
+from harness.testing.records import make_memory, make_provenance
 from reports.reproduce.claims_layout import claims_data, claims_markdown, claims_shown
 from reports.reproduce.contrasts import Part, Term
 from reports.reproduce.hypotheses import CLAIMS, H1, H3, H4, H6, H10, H12, H14, HOST, MP_ISMOE
 from reports.reproduce.pairing import find_units
-from reports.reproduce.statistics import (
-    MIN_SEEDS,
-    hierarchical_bootstrap,
-    seeds_needed,
-    within_deviation,
-)
-from reports.reproduce.verdicts import ClaimVerdict, decide_all, decide_part
-from reports.statistics import holm
-
-TASKS_USED = ("vqa", "gqa", "grounding")
-SEEDS = range(5)
-SCORES = st.floats(-5, 5, allow_nan=False)
-VALUES = st.dictionaries(
-    st.sampled_from("abcd"), st.lists(SCORES, min_size=1, max_size=6), min_size=1
-)
-
-
-def run(
-    method: str = "unipt",
-    task: str = "vqa",
-    seed: int = 0,
-    score: float = 0.5,
-    **changes: Any,
-) -> Record:
-    """Return a run with a method's whole configuration; ``set`` holds dotted settings."""
-    wanted = changes.pop("set", {})
-    card = METHODS.card(method)
-    own = {k.removeprefix("method.config."): v for k, v in wanted.items() if k.startswith("method")}
-    config = {
-        "method": {"name": method, "config": card.config(**own).model_dump(mode="json")},
-        "task": {"name": task, "config": {"train_rows": None}},
-        "train": {"epochs": 4, "batch_size": 128, "eval_batch_size": 256, "amp": "bf16"},
-        "backbone": {"name": "scenes_vl", "quantize": {"quantize": "none"}},
-        "device": "cpu",
-    }
-    for name, value in wanted.items():
-        section, *rest = name.split(".")
-        if section != "method":
-            config[section] = config[section] | {rest[-1]: value}
-    fields = {
-        "task": task,
-        "dataset": f"scenes-{task}",
-        "config": config,
-        "metrics": Metrics(primary="accuracy", direction="max", test={"accuracy": score}),
-        "provenance": make_provenance("bundled"),
-    }
-    record = make_record(method, seed, score, **fields | changes)
-    key = content_hash({"record": json.loads(record.to_json())})
-    return record.model_copy(update={"run_key": key})
-
-
-def pairs(
-    gain: float = 0.02,
-    *,
-    tasks: Sequence[str] = TASKS_USED,
-    seeds: Sequence[int] = SEEDS,
-    ours: dict[str, Any] | None = None,
-    rival: str = "unipt",
-) -> list[Record]:
-    """Return MP-ISMoE and a rival on tasks and seeds, with a gain that varies a little."""
-    records = []
-    for place, task in enumerate(tasks):
-        for seed in seeds:
-            base = 0.5 + place / 10 + seed / 1000
-            records.append(run(rival, task, seed, base))
-            own = base + gain + (seed - 2) / 2000
-            records.append(run("mp_ismoe", task, seed, own, **(ours or {})))
-    return records
-
-
-def verdict(claim: str, records: Sequence[Record]) -> ClaimVerdict:
-    [found] = [own for own in decide_all(records) if own.claim.id == claim]
-    return found
-
-
-def units(records: Sequence[Record], part: Part = H1.parts[0]) -> int:
-    return len(find_units(list(records), part).units)
-
-
-@given(values=VALUES)
-@settings(max_examples=40, deadline=None)
-def test_the_bootstrap_is_repeatable_and_stays_within_what_was_seen(
-    values: dict[str, list[float]],
-) -> None:
-    found = hierarchical_bootstrap(values, 200)
-    seen = [x for own in values.values() for x in own]
-    low, high = found.interval(0.95)
-    assert min(seen) - 1e-9 <= low <= high <= max(seen) + 1e-9
-    assert min(seen) - 1e-9 <= found.effect <= max(seen) + 1e-9
-    assert hierarchical_bootstrap(values, 200).interval(0.95) == (low, high)
-    inner = found.interval(0.90)
-    assert low <= inner[0] <= inner[1] <= high
-
-
-def test_every_task_weighs_the_same_and_tasks_that_differ_widen_the_interval() -> None:
-    apart = hierarchical_bootstrap({"a": [0.0] * 10, "b": [2.0]})
-    assert apart.effect == 1.0
-    assert apart.interval(0.95) == (0.0, 2.0)
-    alike = hierarchical_bootstrap({"a": [1.0] * 5, "b": [1.0] * 5})
-    assert alike.interval(0.95) == (1.0, 1.0)
-    assert alike.p_above(0.0) == pytest.approx(1e-4, rel=1e-3)
-    assert alike.p_below(0.0) == 1.0
-
-
-def test_the_interval_covers_the_mean_about_as_often_as_it_says() -> None:
-    import numpy as np
-
-    rng = np.random.default_rng(1)
-    held = 0
-    for _ in range(100):
-        values = {
-            str(task): list(rng.normal(rng.normal(1.0, 0.5), 0.5, size=8)) for task in range(12)
-        }
-        low, high = hierarchical_bootstrap(values, 400).interval(0.95)
-        held += low <= 1.0 <= high
-    assert 85 <= held <= 100
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=14))
-def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values: list[float]) -> None:
-    adjusted = holm(p_values, 14)
-    assert all(1 >= a >= p for a, p in zip(adjusted, p_values, strict=True))
-    by_p = [a for _, a in sorted(zip(p_values, adjusted, strict=True))]
-    assert by_p == sorted(by_p)
-    assert adjusted[p_values.index(min(p_values))] == min(1, 14 * min(p_values))
-
-
-def test_holm_gives_the_numbers_of_its_definition() -> None:
-    assert holm([0.01, 0.04, 0.03], 3) == pytest.approx([0.03, 0.06, 0.06])
-
-
-@given(st.floats(0.01, 10), st.floats(0.01, 10), st.integers(1, 8))
-def test_noisier_runs_take_more_seeds_and_never_fewer_than_five(
-    deviation: float, distance: float, tasks: int
-) -> None:
-    needed = seeds_needed(deviation, distance, tasks)
-    more = seeds_needed(2 * deviation, distance, tasks)
-    assert needed is None or needed >= MIN_SEEDS
-    assert more is None or (needed is not None and more >= needed)
-    assert seeds_needed(deviation, 0.0, tasks) is None
-
-
-def test_a_known_power_calculation() -> None:
-    assert seeds_needed(1.0, 0.5, 1) == 32  # ((1.960 + 0.842) / 0.5)^2 = 31.4
-    assert seeds_needed(1.0, 0.5, 4) == 8
-
-
-def test_the_spread_is_pooled_within_tasks() -> None:
-    assert within_deviation({"a": [0.0, 2.0], "b": [10.0, 12.0]}) == pytest.approx(2**0.5)
-    assert within_deviation({"a": [1.0], "b": [2.0]}) is None
+from reports.reproduce.verdicts import decide_all, decide_part
 
 
 @pytest.mark.parametrize(
