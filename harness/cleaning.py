@@ -20,6 +20,7 @@ CHECKPOINT = "checkpoint.safetensors"
 RUN_NAME = re.compile(r"[0-9a-f]{16}")
 ENTRY_NAME = re.compile(r"[0-9a-f]{24}")
 FILLING = ".filling-"
+FILLING_NAME = re.compile(re.escape(FILLING) + ENTRY_NAME.pattern)
 TEMPORARY = re.compile(r"\.(?P<whole>.+)\.[a-z0-9_]{8}")
 """The name of a file that was being written: ``.NAME.`` and what makes it unique."""
 
@@ -138,10 +139,10 @@ def _features(output: Path) -> Iterator[Item]:
     """Yield stored features, all of which can be computed again, and those never finished."""
     folder = output / "features"
     for entry in _entries(folder, ENTRY_NAME):
-        yield _item("stored features", entry, folder / f".{entry.name}.lock")
-    filling = list(_entries(folder, re.compile(re.escape(FILLING) + ".+")))
-    if all(_is_free(lock) for lock in (folder.glob(".*.lock") if filling else ())):
-        yield from (_item("features that were never finished", path) for path in filling)
+        yield _item("stored features", entry, _feature_lock(folder, entry.name))
+    for filling in _entries(folder, FILLING_NAME):
+        lock = _feature_lock(folder, filling.name.removeprefix(FILLING))
+        yield _item("features that were never finished", filling, lock)
 
 
 def _unfinished_files(folder: Path, output: Path) -> Iterator[Item]:
@@ -173,6 +174,10 @@ def _link(path: Path, output: Path) -> Path | None:
 def _item(what: str, path: Path, lock: Path | None = None) -> Item:
     files = path.rglob("*") if path.is_dir() else [path]
     return Item(what, path, sum(p.lstat().st_size for p in files if not p.is_dir()), lock)
+
+
+def _feature_lock(folder: Path, name: str) -> Path:
+    return folder / f".{name}.lock"
 
 
 def _run_lock(output: Path, name: str) -> Path:

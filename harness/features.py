@@ -9,7 +9,6 @@ read once. Entries are named by a hash of everything that they depend on.
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -23,6 +22,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from harness.backbones.base import StreamSpec, StreamState, Tap
+from harness.cleaning import FILLING
 from harness.data import Examples, move, sequential, used_units
 from harness.record import content_hash, write_atomic
 from methods.base import SideMethod, States
@@ -211,9 +211,11 @@ class FeatureStore:
         return content_hash(key)[:24]
 
     def _fill(self, spec: StreamSpec, split: str, path: Path) -> None:
-        """Compute one entry into a temporary folder, then give it its name."""
+        """Compute one entry into a folder beside it, then give it its name; its lock is held."""
         count = self._count(spec, split)
-        work = Path(tempfile.mkdtemp(dir=self.folder, prefix=".filling-"))
+        work = path.with_name(f"{FILLING}{path.name}")
+        shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+        work.mkdir()
         tensors: dict[str, Tensor] = {}
         layout: dict[str, Any] = {}
         chunks = list(sequential(count, CHUNK))

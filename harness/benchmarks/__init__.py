@@ -14,6 +14,7 @@ BENCHMARKS = {
     "startup": "harness.benchmarks.startup",
     "loop": "harness.benchmarks.loop",
     "job": "harness.benchmarks.job",
+    "prediction": "harness.benchmarks.prediction",
     "features": "harness.benchmarks.features",
     "experts": "methods.experts.bench",
     "low_bits": "methods.quantization.bench",
@@ -37,4 +38,4 @@ def lines(figures: Figures) -> Iterator[str]:
     """Yield the figures of one benchmark as text."""
     name = figures["benchmark"]
     for line in importlib.import_module(BENCHMARKS[name]).lines(figures):
-        yield f"{name:<9}{line}"
+        yield f"{name:<11}{line}"

@@ -1,6 +1,6 @@
 """``memory predict``, ``memory table`` and ``memory fit``: training memory, without training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,11 +17,18 @@ from harness.commands.common import (
     set_up_logging,
     stdout_console,
 )
+from harness.commands.memory_text import (
+    about_published,
+    described,
+    memory_table,
+    peak_lines,
+    report_data,
+    report_lines,
+    row_data,
+)
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.memory.report import MemoryReport
-    from harness.memory_table import MemoryRow
     from harness.paper_step import StepRequest
 
 HELP = "Predict training memory, compare methods by it, and fit them into a budget."
@@ -92,9 +99,9 @@ def predict(
     _check_target(target)
     report, shape = predict_step(request, target), step_shape(request)
     if as_json:
-        print_json({**shape.model_dump(mode="json"), **_report_data(method, backbone, report)})
+        print_json({**shape.model_dump(mode="json"), **report_data(method, backbone, report)})
     else:
-        stdout_console().print(*_report_lines(method, backbone, report, shape), sep="\n")
+        stdout_console().print(*report_lines(method, backbone, report, shape), sep="\n")
 
 
 @app.command("table", epilog=TABLE_EXAMPLES)
@@ -122,16 +129,16 @@ def table(
     chosen = _chosen(methods, backbone)
     rows = list(memory_rows(request, chosen, target, published_memory))
     if as_json:
-        print_json({**shape.model_dump(mode="json"), "rows": [_row_data(row) for row in rows]})
+        print_json({**shape.model_dump(mode="json"), "rows": [row_data(row) for row in rows]})
         return
     console = stdout_console()
-    console.print(f"{backbone}: {_described(shape)}; predicted for {target}")
-    console.print(_table(rows))
+    console.print(f"{backbone}: {described(shape)}; predicted for {target}")
+    console.print(memory_table(rows))
     for row in rows:
         if row.reason:
             console.print(f"{row.method}: {row.reason}")
     if any(row.published for row in rows):
-        console.print(_about_published(shape.gpus, shape.note))
+        console.print(about_published(shape.gpus, shape.note))
 
 
 @app.command("fit", epilog=FIT_EXAMPLES)
@@ -255,7 +262,7 @@ def timeline(
         print_json({"run": record.run_key, "timeline": samples})
         return
     picture = memory_timeline(samples, record, to or path.with_name("memory_timeline.png"))[0]
-    stdout_console().print(f"{picture}", *_peak_lines(samples), sep="\n")
+    stdout_console().print(f"{picture}", *peak_lines(samples), sep="\n")
 
 
 def _request(
@@ -295,114 +302,3 @@ def _chosen(methods: str | None, backbone: str) -> list[str]:
 def _check_target(target: str) -> None:
     if target not in TARGETS:
         raise UserError(f"--target '{target}': write {' or '.join(TARGETS)}.")
-
-
-def _report_data(method: str, backbone: str, report: "MemoryReport") -> dict[str, Any]:
-    return {
-        "method": method,
-        "backbone": backbone,
-        "target": report.device,
-        "source": report.source,
-        "train_peak_bytes": report.train_peak_bytes,
-        "inference_peak_bytes": report.inference_peak_bytes,
-        "phase_peak_bytes": report.phase_peak_bytes,
-        "at_peak_bytes": report.at_peak_bytes,
-    }
-
-
-def _peak_lines(samples: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say when the peak was and what was alive then, the largest first."""
-    from reports.palette import words
-    from reports.tables import gib
-
-    peak = max(samples, key=lambda sample: sum(sample["bytes"].values()))
-    sizes = sorted(peak["bytes"].items(), key=lambda item: -item[1])
-    total = f"peak {gib(sum(peak['bytes'].values()))} GiB in the {peak['phase']} phase"
-    return [total, *(f"  {words(name)} {gib(nbytes)} GiB" for name, nbytes in sizes if nbytes)]
-
-
-def _row_data(row: "MemoryRow") -> dict[str, Any]:
-    return {
-        "method": row.method,
-        "train_peak_bytes": row.report.train_peak_bytes if row.report else None,
-        "inference_peak_bytes": row.report.inference_peak_bytes if row.report else None,
-        "at_peak_bytes": row.report.at_peak_bytes if row.report else None,
-        "of_full": row.of_full,
-        "published": row.published,
-        "published_of_full": row.published_of_full,
-        "reason": row.reason,
-    }
-
-
-def _report_lines(method: str, backbone: str, report: "MemoryReport", shape: Any) -> list[Any]:
-    from rich.table import Table
-
-    from reports.palette import words
-    from reports.published import PUBLISHED_UNIT
-    from reports.tables import gib
-
-    peak = report.train_peak_bytes
-    grid = Table.grid(padding=(0, 2))
-    for justify in ("left", "right", "left"):
-        grid.add_column(justify=justify)  # type: ignore[arg-type]
-    unit = f"{peak / PUBLISHED_UNIT:.2f} in the published unit of 1000 MiB"
-    grid.add_row("peak, training", f"{gib(peak)} GiB", unit)
-    for name, nbytes in report.at_peak_bytes.items():
-        if nbytes:
-            grid.add_row(f"  {words(name)}", f"{gib(nbytes)} GiB", f"{100 * nbytes / peak:.1f} %")
-    for name, nbytes in report.phase_peak_bytes.items():
-        grid.add_row(f"peak, {words(name)}", f"{gib(nbytes)} GiB", "")
-    return [f"{method} on {backbone}: {_described(shape)}; predicted for {report.device}", grid]
-
-
-def _table(rows: Sequence["MemoryRow"]) -> Any:
-    from rich.table import Table
-
-    from reports.published import PUBLISHED_UNIT
-    from reports.tables import gib
-
-    grid = Table(box=None, pad_edge=False)
-    for name in (
-        "method",
-        "GiB",
-        "1000 MiB",
-        "of full",
-        "published",
-        "of full",
-        "saved in backbone",
-    ):
-        grid.add_column(name, justify="left" if name == "method" else "right")
-    for row in rows:
-        peak = row.report.train_peak_bytes if row.report else None
-        saved = row.report.at_peak_bytes.get("saved_backbone", 0) if row.report else None
-        grid.add_row(
-            row.method,
-            "" if peak is None else gib(peak, 3),
-            "" if peak is None else f"{peak / PUBLISHED_UNIT:.2f}",
-            _share(row.of_full),
-            "" if row.published is None else f"{row.published:g}",
-            _share(row.published_of_full),
-            "" if saved is None else gib(saved, 3),
-        )
-    return grid
-
-
-def _described(shape: Any) -> str:
-    parts = [f"batch {shape.batch_size}", f"{shape.source_length} tokens"]
-    if shape.recipe == "text":
-        parts.append(f"target of {shape.target_length}")
-    if shape.frames > 1:
-        parts.append(f"{shape.frames} frames")
-    return ", ".join(parts)
-
-
-def _about_published(gpus: int, note: str) -> str:
-    summed = f" It is summed over {gpus} GPUs, and the prediction is one GPU's." if gpus > 1 else ""
-    return (
-        "Published: training memory of the MP-ISMoE paper, in units of 1000 MiB."
-        f"{summed}{' ' + note if note else ''}"
-    )
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

@@ -109,7 +109,9 @@ def sync(
 def bench(
     name: Annotated[
         str | None,
-        typer.Argument(help="startup, loop, job, features, experts or low_bits; default: all."),
+        typer.Argument(
+            help="startup, loop, job, prediction, features, experts, low_bits; default: all."
+        ),
     ] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -117,9 +119,9 @@ def bench(
     """Measure the harness itself, and what its methods promise, on an idle machine.
 
     startup: whole processes of the quick commands. loop: the training loop against a bare PyTorch
-    loop. job: wall-clock time and memory of the main job. features: a study with and without stored
-    features. experts: many experts against few, and against a loop over them. low_bits: frozen
-    forwards against dense ones.
+    loop. job: wall-clock time and memory of the main job. prediction: predicted steps of T5.
+    features: a study with and without stored features. experts: many experts against few, and
+    against a loop over them. low_bits: frozen forwards against dense ones.
     """
     from harness.benchmarks import lines, measure
 

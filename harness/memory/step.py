@@ -256,7 +256,7 @@ def _predicted_step(
     reading = look(partial(train_step, program, optimizer, batch), optimizer=optimizer)
     for hook in hooks:
         hook.remove()
-    unreached = [optimizer.state.pop(p) for p in trained if p not in reached]
+    unreached = [optimizer.state.pop(p, {}) for p in trained if p not in reached]
     nbytes = _state_bytes(unreached)
     steady = replace(
         reading,

@@ -1,7 +1,6 @@
 """Test score against training peak memory, with the Pareto front and lines of equal memory."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,24 +8,9 @@ from matplotlib.figure import Figure
 from harness.record import Record
 from reports.comparison import Row
 from reports.figures import FAINT, INK
-from reports.labels import label_of
-from reports.panels import (
-    Look,
-    Panel,
-    comparable,
-    dot,
-    dot_keys,
-    draw_front,
-    draw_interval,
-    log_scale,
-    looks,
-    score_label,
-    score_limits,
-    set_title,
-    size_unit,
-    title_height,
-)
-from reports.sheet import MARGINS, SMALL, Foot, panel_heights, sheet
+from reports.panels import log_scale, size_unit
+from reports.score_panels import score_figure
+from reports.sheet import SMALL
 
 EQUAL = 0.02
 """Inches for the names of the lines of equal memory."""
@@ -39,33 +23,24 @@ NOTE = (
 
 def draw(records: Sequence[Record]) -> Figure:
     """Return one panel for every ranking of two rows or more."""
-    found = comparable(records, "a measured training peak", lambda row: row.peak_bytes)
-    styles = looks(row for panel in found for row in panel.rows)
-    margins = replace(MARGINS, top=title_height(found) + EQUAL)
-    figure, all_axes = sheet(
-        panel_heights(len(found)), Foot(dot_keys(styles), NOTE), margins=margins
+    return score_figure(
+        records,
+        lambda row: row.peak_bytes,
+        "a measured training peak",
+        NOTE,
+        _place,
+        above=EQUAL,
     )
-    for axes, panel in zip(all_axes, found, strict=True):
-        _draw_panel(axes, panel, styles)
-    return figure
 
 
-def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, Look]) -> None:
-    rows = panel.rows
+def _place(axes: Axes, rows: Sequence[Row]) -> list[float]:
     peaks = [float(row.peak_bytes or 0) for row in rows]
     scale, unit = size_unit(2 * min(peaks))
     sizes = [peak / scale for peak in peaks]
     log_scale(axes, sizes)
-    axes.set_ylim(*score_limits(rows))
-    draw_front(axes, rows, sizes, axes.get_xlim()[1])
     _draw_equal_memory(axes, rows, sizes)
-    for row, size in zip(rows, sizes, strict=True):
-        look = styles[label_of(row)]
-        draw_interval(axes, row, size, look.colour)
-        axes.add_line(dot(look, [size], [100 * row.mean]))
     axes.set_xlabel(f"training peak ({unit})", labelpad=2)
-    axes.set_ylabel(score_label(panel.record), labelpad=2)
-    set_title(axes, panel)
+    return sizes
 
 
 def _draw_equal_memory(axes: Axes, rows: Sequence[Row], sizes: Sequence[float]) -> None:

@@ -1,7 +1,6 @@
 """Test score against the number of trainable parameters, with the Pareto front."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -9,23 +8,8 @@ from matplotlib.ticker import FuncFormatter
 
 from harness.record import Record
 from reports.comparison import Row
-from reports.labels import label_of
-from reports.panels import (
-    Look,
-    Panel,
-    comparable,
-    dot,
-    dot_keys,
-    draw_front,
-    draw_interval,
-    log_scale,
-    looks,
-    score_label,
-    score_limits,
-    set_title,
-    title_height,
-)
-from reports.sheet import MARGINS, Foot, panel_heights, sheet
+from reports.panels import log_scale
+from reports.score_panels import score_figure
 
 NOTE = (
     "Bars: 95 % interval of the mean over seeds. Grey steps: the Pareto front, which no run beats "
@@ -35,15 +19,7 @@ NOTE = (
 
 def draw(records: Sequence[Record]) -> Figure:
     """Return one panel for every ranking of two rows or more."""
-    found = comparable(records, "counted trainable parameters", _trainable)
-    styles = looks(row for panel in found for row in panel.rows)
-    margins = replace(MARGINS, top=title_height(found))
-    figure, all_axes = sheet(
-        panel_heights(len(found)), Foot(dot_keys(styles), NOTE), margins=margins
-    )
-    for axes, panel in zip(all_axes, found, strict=True):
-        _draw_panel(axes, panel, styles)
-    return figure
+    return score_figure(records, _trainable, "counted trainable parameters", NOTE, _place)
 
 
 def _trainable(row: Row) -> int | None:
@@ -51,20 +27,12 @@ def _trainable(row: Row) -> int | None:
     return params.trainable if params and params.trainable else None
 
 
-def _draw_panel(axes: Axes, panel: Panel, styles: Mapping[str, Look]) -> None:
-    rows = panel.rows
+def _place(axes: Axes, rows: Sequence[Row]) -> list[float]:
     counts = [float(_trainable(row) or 0) for row in rows]
     log_scale(axes, counts, base=10)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-    axes.set_ylim(*score_limits(rows))
-    draw_front(axes, rows, counts, axes.get_xlim()[1])
-    for row, count in zip(rows, counts, strict=True):
-        look = styles[label_of(row)]
-        draw_interval(axes, row, count, look.colour)
-        axes.add_line(dot(look, [count], [100 * row.mean]))
     axes.set_xlabel("trainable parameters", labelpad=2)
-    axes.set_ylabel(score_label(panel.record), labelpad=2)
-    set_title(axes, panel)
+    return counts
 
 
 def _short(count: float) -> str:

@@ -308,7 +308,7 @@ def test_gc_finds_what_no_run_needs_and_keeps_the_rest(tmp_path: Path, runs: Cal
     done = keep(tmp_path, make_record(), "predictions.jsonl", CHECKPOINT)
     orphan = artifacts(tmp_path, "0" * 16, "adaptation/config.json", "timeline.json")
     features = tmp_path / "features"
-    for name in ("a" * 24, ".filling-x1"):
+    for name in ("a" * 24, f".filling-{'b' * 24}"):
         (features / name).mkdir(parents=True)
         (features / name / "output").write_bytes(b"1234567")
     (features / f".{'a' * 24}.lock").touch()
@@ -321,7 +321,7 @@ def test_gc_finds_what_no_run_needs_and_keeps_the_rest(tmp_path: Path, runs: Cal
         str(done / CHECKPOINT): 5,
         str(orphan): 10,
         str(features / ("a" * 24)): 7,
-        str(features / ".filling-x1"): 7,
+        str(features / f".filling-{'b' * 24}"): 7,
         str(written): 1,
     }
     before = everything(tmp_path)
@@ -347,13 +347,16 @@ def test_gc_leaves_alone_what_belongs_to_a_damaged_record(tmp_path: Path, runs: 
 
 def test_features_that_a_run_is_filling_stay(tmp_path: Path, runs: Call) -> None:
     features = tmp_path / "features"
-    entry, filling = features / ("a" * 24), features / ".filling-x1"
-    entry.mkdir(parents=True)
-    filling.mkdir()
+    entry, filling, abandoned = (
+        features / name for name in ("a" * 24, f".filling-{'a' * 24}", f".filling-{'b' * 24}")
+    )
+    for folder in (entry, filling, abandoned):
+        folder.mkdir(parents=True)
     with FileLock(features / f".{entry.name}.lock"):
         runs("gc", "--output", str(tmp_path), "--yes")
         assert entry.exists()
         assert filling.exists()
+        assert not abandoned.exists()
     runs("gc", "--output", str(tmp_path), "--yes")
     assert not entry.exists()
     assert not filling.exists()

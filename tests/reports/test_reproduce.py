@@ -1,30 +1,24 @@
-"""The paper's tables and inconsistencies: every number printed, every number of ours labelled."""
+"""The paper's tables: every number printed, every number of ours labelled."""
 
 import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from reproduce_runs import GLUE, HOSTILE, cell, glue_run, shown, sst2
 
 from harness.cards import METHODS
 from harness.cli import execute
 from harness.errors import UserError
 from harness.paper_step import StepRequest, checked_step
-from harness.record import DataOrigin, Metrics, Record, RecordStore
+from harness.record import Metrics, Record, RecordStore
 from harness.reproduction import current, predict_table, table_rows
 from harness.testing.records import make_memory, make_provenance, make_record
 from reports.published import PUBLISHED_UNIT, TABLES, published_values
-from reports.reproduce.inconsistencies import inconsistencies
-from reports.reproduce.inconsistencies_layout import (
-    inconsistencies_markdown,
-    inconsistencies_shown,
-)
 from reports.reproduce.layout import table_data, table_markdown, table_shown
 from reports.reproduce.places import is_paper_run, place
 from reports.reproduce.predictions import (
@@ -37,63 +31,6 @@ from reports.reproduce.predictions import (
 from reports.reproduce.rows import paper_row, row_amp
 from reports.reproduce.selection import setting_name
 from reports.reproduce.tables import NOT_PREDICTED, reproduced_table
-
-GLUE = {
-    "cola": ("matthews", 522),
-    "sst2": ("accuracy", 872),
-    "mrpc": ("score", 204),
-    "qqp": ("score", 40430),
-    "mnli": ("accuracy", 9815),
-    "qnli": ("accuracy", 5463),
-    "rte": ("accuracy", 139),
-    "stsb": ("score", 750),
-}
-HOSTILE = "<b> a|b [red]$x_2$\x1b[31m"
-
-
-def glue_run(
-    task: str = "sst2", method: str = "unipt", *, seed: int = 0, score: float = 0.9, **changes: Any
-) -> Record:
-    """Return a run as the paper's would be: T5-base on a whole task with LST's splits."""
-    metric, rows = GLUE[task]
-    fields: dict[str, Any] = {
-        "task": task,
-        "dataset": task,
-        "recipe": "text",
-        "backbone": "t5-base",
-        "metrics": Metrics(primary="score", direction="max", test={"score": score, metric: score}),
-    }
-    origin = changes.pop("origin", {})
-    settings = {"splits": "lst", "train_rows": None} | changes.pop("task_config", {})
-    record = make_record(method, seed, score, **fields | changes)
-    data = record.provenance.data.model_dump() | {"name": task, "source": "folder"}
-    data |= {"rows": {"train": 9, "val": 9, "test": rows}} | origin
-    config = record.config | {"task": {"name": task, "config": settings}}
-    return record.model_copy(
-        update={
-            "run_key": f"{task}{method}{seed}{score}{changes}"[:64],
-            "config": config | {"train": {"batch_size": 100}},
-            "provenance": record.provenance.model_copy(update={"data": DataOrigin(**data)}),
-        }
-    )
-
-
-def cell(name: str, records: list[Record], predictions: Any = None, **fields: str) -> list[Any]:
-    """Return what stands beside the one printed number with these fields."""
-    data = table_data(reproduced_table(name, records, predictions or {}))
-    [found] = [c for c in data["cells"] if all(c[k] == v for k, v in fields.items())]
-    return found["ours"]
-
-
-def sst2(records: list[Record], method: str = "UniPT") -> Any:
-    [ours] = cell("table2", records, method=method, host="", backbone="T5-base", dataset="SST-2")
-    return ours
-
-
-def shown(renderable: Any, width: int = 120) -> str:
-    file = StringIO()
-    Console(file=file, width=width, color_system=None).print(renderable)
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -447,59 +384,3 @@ def test_reading_tables_and_claims_needs_no_torch() -> None:
         "reports.reproduce.inconsistencies_layout; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-EXPECTED = {
-    1: {"mean of the 8 gains on UniPT": 0.68375, "their sum on UniPT": 5.47,
-        "mean of the 8 gains on SHERL": 0.615, "their sum on SHERL": 4.92},
-    2: {"low precision, %": 39.344, "mixed precision, %": 36.885},
-    3: {"Adapter, %": 26.136, "LoRA, %": 28.409},
-    4: {"gain over BitFit, on SHERL": 0.8, "memory of BitFit's in %, on UniPT": 29.907,
-        "memory of BitFit's in %, on SHERL": 30.841, "memory of Prompt's in %, on SHERL": 14.865},
-    5: {"mean of its rows on T5-large": 87.9, "less Prompt on T5-base": 15.7},
-    6: {"gain on UniPT, T5-large": 0.5, "gain on SHERL, T5-base": 0.6,
-        "memory against LST in %, T5-large, on UniPT": -18.852,
-        "memory against LST in %, VSE, on UniPT": 4.508,
-        "its rows with more memory than the host, of 12": 12},
-    7: {"LST, T5-large": 87.1625},
-    8: {"QNLI, marked best: MP-ISMoE on SHERL: rank": 5, "MNLI, marked second: LST: rank": 3},
-    9: {"VQAv2, test-std less test-dev, MP-ISMoE on UniPT": 1.05,
-        "VQAv2, test-std less test-dev, Fully-FT": 0.15,
-        "GQA test-std, on SHERL less Fully-FT": 0.0},
-    10: {"numbers equal to Table 3's MSCOCO5K, of 6": 6,
-         "numbers equal to Table 3's MSCOCO1K, of 6": 0},
-    11: {"parameters, M": 12.8, "memory": 26.4},
-    12: {"rows of Table 1 with inference memory": 0, "rows of Table 2 with inference memory": 15},
-    13: {"scores in Table 2": 135, "of them without a split": 135},
-    14: {"memory on UniPT, in % of BitFit's": 29.907},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("number", EXPECTED)
-def test_each_inconsistency_is_recomputed(number: int) -> None:
-    entry = inconsistencies()[number - 1]
-    found = {figure.name: figure.recomputed for figure in entry.figures}
-    for name, value in EXPECTED[number].items():
-        assert found[name] == pytest.approx(value, abs=6e-4), name
-
-
-def test_stated_numbers_that_no_table_gives_are_marked() -> None:
-    entries = inconsistencies()
-    assert len(entries) == 14
-    differing = {
-        number
-        for number, entry in enumerate(entries, 1)
-        if any(figure.agrees is False for figure in entry.figures)
-    }
-    assert differing == {1, 2, 3, 4, 6, 7, 8, 11}
-    assert len(entries[6].figures) == 1  # of all averages, one row's
-
-
-@pytest.mark.parametrize("width", [80, 120])
-def test_the_list_of_inconsistencies_fits_and_names_all(width: int) -> None:
-    entries = inconsistencies()
-    text = shown(inconsistencies_shown(entries), width)
-    assert max(map(len, text.splitlines())) <= width
-    for number, entry in enumerate(entries, 1):
-        assert f"{number}. {entry.title}" in text
-        assert entry.title in inconsistencies_markdown(entries)
