@@ -25,6 +25,7 @@ from harness.commands.memory_text import (
     report_data,
     report_lines,
     row_data,
+    row_name,
 )
 from harness.errors import UserError
 
@@ -46,7 +47,8 @@ TIMELINE_EXAMPLES = examples(
 )
 TABLE_EXAMPLES = examples(
     "harness memory table --backbone t5-base",
-    "harness memory table --backbone clip-vil --methods full,unipt@published,mp_ismoe",
+    "harness memory table --backbone clip-vil --methods full,unipt@published,mp_ismoe "
+    "--stored-features",
 )
 FIT_EXAMPLES = examples(
     "harness memory fit --budget 8GiB --method lst --backbone t5-large",
@@ -114,6 +116,14 @@ def table(
     overrides: options.Overrides = None,
     amp: options.Amp = "off",
     target: Target = "cuda",
+    stored_features: Annotated[
+        bool,
+        typer.Option(
+            "--stored-features",
+            help="Add, for side methods, the step whose backbone is not there: its states come "
+            "out of a store.",
+        ),
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -127,7 +137,7 @@ def table(
     request = _request("", backbone, batch_size, source_length, target_length, overrides, amp, None)
     shape = step_shape(request)
     chosen = _chosen(methods, backbone)
-    rows = list(memory_rows(request, chosen, target, published_memory))
+    rows = list(memory_rows(request, chosen, target, published_memory, stored=stored_features))
     if as_json:
         print_json({**shape.model_dump(mode="json"), "rows": [row_data(row) for row in rows]})
         return
@@ -136,7 +146,7 @@ def table(
     console.print(memory_table(rows))
     for row in rows:
         if row.reason:
-            console.print(f"{row.method}: {row.reason}")
+            console.print(f"{row_name(row)}: {row.reason}")
     if any(row.published for row in rows):
         console.print(about_published(shape.gpus, shape.note))
 

@@ -37,14 +37,22 @@ def row_data(row: "MemoryRow") -> dict[str, Any]:
     """Return a row of the table JSON-ready."""
     return {
         "method": row.method,
+        "stored_features": row.stored,
         "train_peak_bytes": row.report.train_peak_bytes if row.report else None,
-        "inference_peak_bytes": row.report.inference_peak_bytes if row.report else None,
+        "inference_peak_bytes": (
+            row.report.inference_peak_bytes if row.report and not row.stored else None
+        ),
         "at_peak_bytes": row.report.at_peak_bytes if row.report else None,
         "of_full": row.of_full,
         "published": row.published,
         "published_of_full": row.published_of_full,
         "reason": row.reason,
     }
+
+
+def row_name(row: "MemoryRow") -> str:
+    """Return what a row of the table is called."""
+    return f"{row.method}, stored features" if row.stored else row.method
 
 
 def report_lines(method: str, backbone: str, report: "MemoryReport", shape: Any) -> list[Any]:
@@ -91,7 +99,7 @@ def memory_table(rows: Sequence["MemoryRow"]) -> Any:
         peak = row.report.train_peak_bytes if row.report else None
         saved = row.report.at_peak_bytes.get("saved_backbone", 0) if row.report else None
         grid.add_row(
-            row.method,
+            row_name(row),
             "" if peak is None else gib(peak, 3),
             "" if peak is None else f"{peak / PUBLISHED_UNIT:.2f}",
             _share(row.of_full),
