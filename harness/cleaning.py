@@ -139,9 +139,9 @@ def _features(output: Path) -> Iterator[Item]:
     """Yield stored features, all of which can be computed again, and those never finished."""
     folder = output / "features"
     for entry in _entries(folder, ENTRY_NAME):
-        yield _item("stored features", entry, _feature_lock(folder, entry.name))
+        yield _item("stored features", entry, feature_lock(folder, entry.name))
     for filling in _entries(folder, FILLING_NAME):
-        lock = _feature_lock(folder, filling.name.removeprefix(FILLING))
+        lock = feature_lock(folder, filling.name.removeprefix(FILLING))
         yield _item("features that were never finished", filling, lock)
 
 
@@ -176,7 +176,8 @@ def _item(what: str, path: Path, lock: Path | None = None) -> Item:
     return Item(what, path, sum(p.lstat().st_size for p in files if not p.is_dir()), lock)
 
 
-def _feature_lock(folder: Path, name: str) -> Path:
+def feature_lock(folder: Path, name: str) -> Path:
+    """Return the lock of who fills, opens or removes an entry of a folder of features."""
     return folder / f".{name}.lock"
 
 

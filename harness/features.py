@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor
 
 from harness.backbones.base import StreamSpec, StreamState, Tap
-from harness.cleaning import FILLING
+from harness.cleaning import FILLING, feature_lock
 from harness.data import Examples, move, sequential, used_units
 from harness.record import content_hash, write_atomic
 from methods.base import SideMethod, States
@@ -283,8 +283,7 @@ class FeatureStore:
 
 
 def _lock(entry: Path) -> FileLock:
-    """Return the lock of who fills, opens or removes an entry."""
-    return FileLock(entry.with_name(f".{entry.name}.lock"))
+    return FileLock(feature_lock(entry.parent, entry.name))
 
 
 def _stored_in(folder: Path) -> Iterator[tuple[float, int, Path]]:

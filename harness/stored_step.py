@@ -5,7 +5,7 @@ every low-bit backbone in training memory. Inference needs the backbone all the 
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from harness.errors import UserError
 from harness.memory.predict import predict_built
 from harness.memory.report import MemoryReport
 from harness.memory.step import StepProgram
-from harness.memory.tracker import plain_tensors, tensors_in
+from harness.memory.tracker import storages_in
 from harness.model import AdaptedModel
 from harness.paper_step import StepRequest, checked_step, paper_program
 from methods.base import SideMethod, States
@@ -78,19 +78,10 @@ def stored_program(config: RunConfig, shape: PaperStep) -> StepProgram:
     def loss(model: nn.Module, output: Any, batch: StoredBatch) -> Tensor:
         return program.loss(model, output, batch.inputs)
 
-    step = StepProgram(
-        model=model,
-        regions=program.regions,
-        make_batch=lambda: batch,
-        output=output,
-        loss=loss,
-        make_optimizer=program.make_optimizer,
-        precision=program.precision,
-        clip_norm=program.clip_norm,
-        accumulation_steps=program.accumulation_steps,
-    )
+    step = replace(program, make_batch=lambda: batch, output=output, loss=loss)
     touched = _touched_by(lambda: step.forward(StoredBatch(states, inputs)))
-    batch = StoredBatch(states, {n: t for n, t in inputs.items() if _storages([t]) & touched})
+    read = {n: t for n, t in inputs.items() if storages_in(t).keys() & touched}
+    batch = StoredBatch(states, read)
     _forget_untouched(method.backbone, touched)
     return step
 
@@ -105,7 +96,7 @@ class _Touched(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
-        self.storages |= _storages(tensors_in([args, kwargs or {}]))
+        self.storages |= storages_in([args, kwargs or {}]).keys()
         return func(*args, **(kwargs or {}))
 
 
@@ -116,16 +107,11 @@ def _touched_by(call: Callable[[], Any]) -> set[int]:
     return touched.storages
 
 
-def _storages(tensors: Iterable[Tensor]) -> set[int]:
-    parts = [part for tensor in tensors for part in plain_tensors(tensor)]
-    return {part.untyped_storage()._cdata for part in parts}
-
-
 def _forget_untouched(backbone: nn.Module, touched: set[int]) -> None:
     """Drop the tensors of a backbone that a step does not read, in place."""
     for module in backbone.modules():
         held: Mapping[str, Any] = {**module._parameters, **module._buffers, **vars(module)}
         for name, tensor in held.items():
             frozen = isinstance(tensor, Tensor) and not tensor.requires_grad
-            if frozen and not _storages([tensor]) & touched:
+            if frozen and not storages_in(tensor).keys() & touched:
                 setattr(module, name, None)

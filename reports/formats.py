@@ -80,12 +80,12 @@ class Report:
         """Return the report JSON-ready; a row names its first run instead of holding its Record."""
         names = ("run_key", "method", "preset", "task", "dataset", "recipe", "backbone")
         rows = []
-        ranked = enumerate(self.comparison.rankings)
-        for number, row in [(number, row) for number, ranking in ranked for row in ranking]:
-            figures = {name: value for name, value in vars(row).items() if name != "record"}
-            figures["difference"] = vars(row.difference) if row.difference else None
-            own = {name: getattr(row.record, name) for name in names}
-            rows.append(own | {"ranking": number} | figures)
+        for number, ranking in enumerate(self.comparison.rankings):
+            for row in ranking:  # rows with the same number are ranked together
+                figures = {name: value for name, value in vars(row).items() if name != "record"}
+                figures["difference"] = vars(row.difference) if row.difference else None
+                own = {name: getattr(row.record, name) for name in names}
+                rows.append(own | {"ranking": number} | figures)
         means = []
         for average in averages(self.comparison.rows, task_groups()):
             figures = {name: value for name, value in vars(average).items() if name != "row"}

@@ -10,12 +10,11 @@ from typing import Any
 
 import psutil
 
-from harness.benchmarks.processes import command, environment
+from harness.benchmarks.processes import GIB, command, environment
 from harness.errors import RunError
 
 MAIN_JOB = ("run", "--method", "mp_ismoe", "--task", "vqa")
 SAMPLE_SECONDS = 0.05
-GIB = 2**30
 
 
 def measure() -> dict[str, Any]:

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from harness.benchmarks.processes import command, environment
+from harness.benchmarks.processes import GIB, command, environment
 from harness.clock import seconds
 from harness.errors import RunError
 from harness.paper_step import StepRequest, predict_step
 
 BACKBONES = ("t5-base", "t5-large")
 METHODS = ("full", "lora", "lst", "qst", "mp_ismoe")
-GIB = 2**30
 
 
 def measure() -> dict[str, Any]:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+GIB = 2**30
 ROOT = Path(__file__).resolve().parents[2]
 
 

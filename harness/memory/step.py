@@ -15,7 +15,7 @@ from harness.memory.allocator import AllocationLog, CudaPeaks, record_allocation
 from harness.memory.categories import TRAIN_PHASES
 from harness.memory.events import Replay, replay, without
 from harness.memory.report import MemoryReport
-from harness.memory.tracker import MemoryTracker, plain_tensors, tensors_in
+from harness.memory.tracker import MemoryTracker, storages_in
 
 MEASURED_STEPS = 3
 """Of real ones, after one that warms up; fake tensors give the same figure every time."""
@@ -230,11 +230,9 @@ def _predicted(program: StepProgram, batch: Any, look: Callable[..., Reading]) -
     program.model.eval()
     with torch.no_grad():
         evaluation = look(evaluate, optimizer=optimizer)
-    until_output = replace(
-        evaluation.replay, peak_bytes=evaluation.replay.phase_peak_bytes["inference"]
-    )
-    stateless = without(until_output, "optimizer_state", _state_bytes(optimizer.state.values()))
-    return [step], evaluation, replace(evaluation, replay=stateless)
+    state_bytes = sum(storages_in(list(optimizer.state.values())).values())
+    peak_bytes = evaluation.replay.phase_peak_bytes["inference"] - state_bytes
+    return [step], evaluation, replace(evaluation, replay=Replay(peak_bytes=peak_bytes))
 
 
 def _predicted_step(
@@ -257,7 +255,7 @@ def _predicted_step(
     for hook in hooks:
         hook.remove()
     unreached = [optimizer.state.pop(p, {}) for p in trained if p not in reached]
-    nbytes = _state_bytes(unreached)
+    nbytes = sum(storages_in(unreached).values())
     steady = replace(
         reading,
         replay=without(reading.replay, "optimizer_state", nbytes),
@@ -266,13 +264,6 @@ def _predicted_step(
         end_bytes=reading.end_bytes - nbytes,
     )
     return steady, optimizer
-
-
-def _state_bytes(states: Iterable[Any]) -> int:
-    """Return the bytes of all storages in the optimizer's state of some parameters."""
-    tensors = [part for tensor in tensors_in(list(states)) for part in plain_tensors(tensor)]
-    storages = {(raw := tensor.untyped_storage())._cdata: raw.nbytes() for tensor in tensors}
-    return sum(storages.values())
 
 
 def _make_state(optimizer: Optimizer, parameters: Iterable[nn.Parameter]) -> None:

@@ -330,6 +330,12 @@ def _device_of(tensor: torch.Tensor) -> torch.device:
     return tensor.fake_device if isinstance(tensor, FakeTensor) else tensor.device
 
 
+def storages_in(nest: Any) -> dict[int, int]:
+    """Return the bytes of every storage in a nest, as :func:`tensors_in` has it, by address."""
+    parts = (part for tensor in tensors_in(nest) for part in plain_tensors(tensor))
+    return {(raw := part.untyped_storage())._cdata: raw.nbytes() for part in parts}
+
+
 def tensors_in(nest: Any) -> Iterator[torch.Tensor]:
     """Yield the tensors in a nest of mappings, sequences and dataclasses."""
     if isinstance(nest, torch.Tensor):

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 from harness.backbones.base import Backbone, StreamSpec
 from harness.errors import UserError
 from harness.registry import Config
+from harness.values import has_values
 from methods.base import InPlaceMethod
 from methods.peft import PeftConfig
 from methods.peft.types import MADE_OF_WEIGHTS, NORM_TYPES
@@ -175,5 +175,5 @@ def _adopt(wrapper: Any) -> None:
 def _fingerprints(backbone: Backbone, names: Iterable[str]) -> list[int]:
     """Return a hash of the parameters of some modules; of none without values."""
     parameters = (p for name in names for p in backbone.get_submodule(name).parameters())
-    known = (p.detach() for p in parameters if not (p.is_meta or isinstance(p, FakeTensor)))
+    known = (p.detach() for p in parameters if has_values(p))
     return [int(torch.hash_tensor(p).view(torch.int64)) for p in known]

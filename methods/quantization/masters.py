@@ -9,10 +9,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from harness.backbones.base import Backbone
 from harness.errors import UserError, did_you_mean
+from harness.values import has_values
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def masters_of(backbone: Backbone, names: Sequence[str]) -> MasterStore | None:
         assert isinstance(weight, Tensor)
         if not any(weight is known for known in tensors.values()):  # a tied head has no own master
             tensors[f"{name}.weight"] = weight
-    if any(t.is_meta or isinstance(t, FakeTensor) for t in tensors.values()):
+    if not all(map(has_values, tensors.values())):
         return None
     places = {name: backbone.stored(name) for name in tensors}
     files = {place[0]: dict[str, str]() for place in places.values() if place}

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from harness.errors import UserError, did_you_mean
+from harness.values import has_values
 from methods.quantization.config import Compute, QuantizationConfig
 from methods.quantization.convolution import QuantizedConv2d
 from methods.quantization.grid import (
@@ -22,7 +23,7 @@ from methods.quantization.grid import (
 )
 from methods.quantization.int8 import int8_linear
 from methods.quantization.packing import pack, packed_bytes, unpack
-from methods.quantization.storage import LowBitWeight, bias_values, compute_dtype, has_values
+from methods.quantization.storage import LowBitWeight, bias_values, compute_dtype
 
 
 class QuantizedWeight(LowBitWeight):

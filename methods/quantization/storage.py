@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
 
 class LowBitWeight(nn.Module):
@@ -58,11 +57,6 @@ class LowBitWeight(nn.Module):
     def error_against(self, master: Tensor) -> Tensor:
         """Return the mean squared error [] against ``master`` [R, C] fp32 (Eq. 4)."""
         return (self.dequantize().sub_(master)).square_().mean()
-
-
-def has_values(tensor: Tensor) -> bool:
-    """Return whether a tensor holds numbers: fake ones and those of the meta device do not."""
-    return not (isinstance(tensor, FakeTensor) or tensor.is_meta)
 
 
 def bias_values(bias: nn.Parameter | LowBitWeight | None) -> Tensor | None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from harness.cards import METHODS
@@ -69,8 +70,8 @@ def pairs(
     return records
 
 
-def verdict(claim: str, records: Sequence[Record]) -> ClaimVerdict:
-    [found] = [own for own in decide_all(records) if own.claim.id == claim]
+def verdict(claim: str, records: Sequence[Record], output: Path | None = None) -> ClaimVerdict:
+    [found] = [own for own in decide_all(records, output=output) if own.claim.id == claim]
     return found
 
 

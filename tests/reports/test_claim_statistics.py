@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from claim_runs import pairs
+from claim_runs import pairs, verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +16,6 @@ from reports.reproduce.statistics import (
     seeds_needed,
     within_deviation,
 )
-from reports.reproduce.verdicts import decide_all
 from reports.statistics import holm
 
 SCORES = st.floats(-5, 5, allow_nan=False)
@@ -128,15 +127,11 @@ def with_predictions(record: Record, output: Path, examples: int) -> Record:
 
 def test_examples_count_where_the_predictions_of_all_runs_are_at_hand(tmp_path: Path) -> None:
     records = [with_predictions(record, tmp_path, 1000) for record in pairs()]
-    alone, with_examples = (
-        next(own for own in decide_all(records, output=output) if own.claim.id == "H1").parts[0]
-        for output in (None, tmp_path)
-    )
+    alone, with_examples = (verdict("H1", records, output).parts[0] for output in (None, tmp_path))
     assert (alone.examples, with_examples.examples) == (0, 3000)
     assert with_examples.effect == alone.effect
     spans = [part.interval[1] - part.interval[0] for part in (alone, with_examples)]
     assert spans[0] < spans[1]
     for path in tmp_path.glob("*.jsonl"):
         path.unlink()
-    missing = next(own for own in decide_all(records, output=tmp_path) if own.claim.id == "H1")
-    assert missing.parts[0].examples == 0
+    assert verdict("H1", records, tmp_path).parts[0].examples == 0
