@@ -34,7 +34,7 @@ class QuantizeConfig(Config):
     quantize_embeddings: bool = Field(
         default=True, description="whether embeddings and their tied heads are rounded to 8 bits"
     )
-    quantize_rows: int = Field(default=256, ge=2, description="training rows that calibrate gptq")
+    quantize_rows: int = Field(default=128, ge=1, description="training rows that calibrate gptq")
 
     @model_validator(mode="after")
     def _check_bits(self) -> "QuantizeConfig":

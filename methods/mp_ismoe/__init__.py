@@ -89,7 +89,7 @@ _T5 = {
 
 CARD = MethodCard(
     name="mp_ismoe",
-    revision=3,
+    revision=4,
     summary="Low-bit backbone re-quantised with noise (GNP-IQ) and a side mixture-of-experts.",
     source="MP-ISMoE: Mixed-Precision Interactive Side Mixture-of-Experts, AAAI 2026",
     config=MpIsmoeConfig,

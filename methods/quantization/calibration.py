@@ -1,4 +1,4 @@
-"""Input statistics of quantised linear layers, measured on two disjoint halves of rows."""
+"""Input statistics of quantised linear layers."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -37,6 +37,11 @@ class Moments:
         self.count += rows.shape[0]
 
     @property
+    def bytes(self) -> int:
+        """Bytes held on the host."""
+        return self.outer.nbytes + self.total.nbytes
+
+    @property
     def mean(self) -> Tensor:
         """[C] mean of x."""
         return self.total / self.count
@@ -48,39 +53,6 @@ class Moments:
             return moment
         cross = torch.outer(about, self.mean)
         return moment - cross - cross.T + torch.outer(about, about)
-
-
-@dataclass
-class LayerStatistics:
-    """Moments of one layer on the half that chooses codes and the half that scores them."""
-
-    fit: Moments
-    score: Moments
-
-    @property
-    def bytes(self) -> int:
-        """Bytes held on the host."""
-        return sum(m.outer.nbytes + m.total.nbytes for m in (self.fit, self.score))
-
-    @property
-    def complete(self) -> bool:
-        """Whether both halves have seen inputs."""
-        return self.fit.count > 0 and self.score.count > 0
-
-
-class _Collector:
-    """Splits a layer's examples between the two halves."""
-
-    def __init__(self, columns: int) -> None:
-        self.statistics = LayerStatistics(Moments.zeros(columns), Moments.zeros(columns))
-        self._seen = 0
-
-    def add(self, x: Tensor) -> None:
-        """Send examples (first axis) in turn to the fit and the score half."""
-        start = self._seen % 2
-        self.statistics.fit.add(x[start::2])
-        self.statistics.score.add(x[1 - start :: 2])
-        self._seen += x.shape[0]
 
 
 @contextmanager
@@ -102,7 +74,7 @@ def watched_inputs(
 
 def collect(
     modules: Mapping[str, QuantizedLinear], run_forward: Callable[[], None]
-) -> dict[str, LayerStatistics]:
+) -> dict[str, Moments]:
     """Run the model and gather the input moments of its layers.
 
     Args:
@@ -110,10 +82,9 @@ def collect(
         run_forward: runs the calibration rows through the model.
 
     Returns:
-        Statistics by name, of the layers that ``run_forward`` reached with two or more examples.
+        Moments by name, of the layers that ``run_forward`` reached.
     """
-    collectors = {name: _Collector(m.in_features) for name, m in modules.items()}
-    with torch.no_grad(), watched_inputs(modules, lambda name, x: collectors[name].add(x)):
+    moments = {name: Moments.zeros(module.in_features) for name, module in modules.items()}
+    with torch.no_grad(), watched_inputs(modules, lambda name, x: moments[name].add(x)):
         run_forward()
-    found = {name: collector.statistics for name, collector in collectors.items()}
-    return {name: statistics for name, statistics in found.items() if statistics.complete}
+    return {name: found for name, found in moments.items() if found.count}

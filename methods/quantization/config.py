@@ -103,7 +103,7 @@ class QuantizationConfig(Config):
         False, description="whether accepted noise stays in the master for later rounds"
     )
     calibration_rows: int = Field(
-        256, ge=2, description="training rows that measure output errors: half fit, half score"
+        128, ge=1, description="training rows whose activations measure output errors"
     )
 
     @model_validator(mode="after")

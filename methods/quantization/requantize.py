@@ -1,12 +1,11 @@
 """Re-quantisation rounds of GNP-IQ: perturb sampled channels, round again, keep what is better."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from methods.quantization.calibration import LayerStatistics, collect
+from methods.quantization.calibration import Moments, collect
 from methods.quantization.config import QuantizationConfig
 from methods.quantization.gptq import gptq_codes
 from methods.quantization.grid import (
@@ -14,7 +13,6 @@ from methods.quantization.grid import (
     clip_factors,
     fit_grid,
     quantize,
-    row_errors,
     rows_to_groups,
 )
 from methods.quantization.masters import MasterStore
@@ -28,46 +26,6 @@ from methods.quantization.modules import (
 from methods.quantization.noise import Candidate, FixedGrid, Problem, best_candidate, normals
 from methods.quantization.sampling import keyed_generator, sample_channels
 from methods.quantization.storage import buffers_hash, named_codes
-
-
-@dataclass(frozen=True)
-class LayerReport:
-    """What a round did to one weight tensor.
-
-    Attributes:
-        tried: output channels that were re-quantised.
-        accepted: channels whose new codes were kept; the others were rolled back.
-        mse_before: mean squared weight error (Eq. 4) before the round.
-        mse_after: the same after it.
-        output_error_before: squared output error over squared output, on rows that chose
-            nothing; None for a layer without calibration inputs.
-        output_error_after: the same after the round.
-    """
-
-    tried: int
-    accepted: int
-    mse_before: float
-    mse_after: float
-    output_error_before: float | None
-    output_error_after: float | None
-
-
-@dataclass(frozen=True)
-class RequantizeReport:
-    """One round, by name of the weight tensor's module."""
-
-    round: int
-    layers: Mapping[str, LayerReport] = field(default_factory=dict)
-
-    @property
-    def tried(self) -> int:
-        """Output channels that were re-quantised."""
-        return sum(layer.tried for layer in self.layers.values())
-
-    @property
-    def accepted(self) -> int:
-        """Output channels whose new codes were kept."""
-        return sum(layer.accepted for layer in self.layers.values())
 
 
 class Requantizer:
@@ -97,7 +55,7 @@ class Requantizer:
         self.config = config
         self.rounds = 0
         self._seed = int(torch.randint(2**62, (), generator=generator, device="cpu"))
-        self._statistics: dict[str, LayerStatistics] = {}
+        self._statistics: dict[str, Moments] = {}
         self._calibrated = False
         self._calibration_peak_bytes = 0
         self._records = {name: _no_noise(weight) for name, weight in self.weights.items()}
@@ -105,19 +63,18 @@ class Requantizer:
     # -- calibration ---------------------------------------------------------------------------
 
     def calibrate(self, run_forward: Callable[[], None]) -> None:
-        """Measure the layers' inputs on two disjoint halves of the calibration examples.
+        """Measure the layers' inputs on the calibration examples.
 
         Calibrate right before ``initialise`` and before every ``round``: statistics are no part
         of the state, so that a resumed run measures what an uninterrupted one does.
 
         Args:
-            run_forward: runs the calibration rows through the model; examples (first axis of a
-                layer's input) go in turn to the half that chooses and the half that scores.
+            run_forward: runs the calibration rows through the model.
         """
         linears = {n: m for n, m in self.modules.items() if isinstance(m, QuantizedLinear)}
         self._statistics = collect(linears, run_forward)
         self._calibrated = True
-        held = sum(statistics.bytes for statistics in self._statistics.values())
+        held = sum(moments.bytes for moments in self._statistics.values())
         self._calibration_peak_bytes = max(self._calibration_peak_bytes, held)
 
     def forget_calibration(self) -> None:
@@ -160,42 +117,32 @@ class Requantizer:
             self._correct_biases(weight, master)
 
     @torch.no_grad()
-    def round(self) -> RequantizeReport:
+    def round(self) -> None:
         """Re-quantise p percent of the sample units with noise (Eq. 5, then Eq. 2 and 1).
-
-        Returns:
-            What was tried and kept, with errors before and after, by module name.
 
         Raises:
             RuntimeError: the objective needs ``calibrate``, which has not been called.
         """
         if self.config.needs_calibration:
             self._require_calibration()
-        layers = {
-            name: self._requantize(name, rows) for name, rows in self._sample(self.rounds).items()
-        }
-        report = RequantizeReport(self.rounds, layers)
+        for name, rows in self._sample(self.rounds).items():
+            self._requantize(name, rows)
         self.rounds += 1
-        return report
 
-    def _requantize(self, name: str, rows: Tensor) -> LayerReport:
+    def _requantize(self, name: str, rows: Tensor) -> None:
         """Re-quantise the output channels ``rows`` [n] of one weight."""
         weight = self.weights[name]
         rows = rows.to(weight.device)
         master = self._read(weight)
-        before = (weight.quantization_mse, self._output_error(name, master))
         problem = self._problem(name, rows, master)
         best = best_candidate(problem)
         if self.config.accept == "always":
             kept = torch.ones_like(rows, dtype=torch.bool)
         else:
             kept = best.error < problem.error(problem.current)
-        accepted = int(kept.sum())
-        if accepted:
+        if kept.any():
             self._store(name, rows, best, kept, master)
             self._correct_biases(weight, master)
-        after = (weight.quantization_mse, self._output_error(name, master))
-        return LayerReport(len(rows), accepted, before[0], after[0], before[1], after[1])
 
     def _problem(self, name: str, rows: Tensor, master: Tensor) -> Problem:
         weight = self.weights[name]
@@ -263,7 +210,7 @@ class Requantizer:
         generator = keyed_generator(self._seed, "sample", round_index)
         return sample_channels(channels, self.config, generator)
 
-    # -- errors --------------------------------------------------------------------------------
+    # -- masters and moments ----------------------------------------------------------------------
 
     def _require_calibration(self) -> None:
         if not self._calibrated:
@@ -281,37 +228,21 @@ class Requantizer:
             if isinstance(module, QuantizedLinear) and module.weight is weight:
                 yield name, module
 
-    def _moments(self, name: str) -> tuple[Tensor, Tensor] | None:
-        """Return the input moments [C, C] of the fit and the score half of a weight."""
+    def _moment(self, name: str) -> Tensor | None:
+        """Return the input moments [C, C] of a weight; None where no row reached it."""
         weight = self.weights[name]
         for layer, module in self._linears(weight):
-            statistics = self._statistics[layer]
-            # A corrected bias takes the mean of the fit half away from the error.
-            about = None if module.correction is None else statistics.fit.mean
-            fit, score = (m.second_moment(about) for m in (statistics.fit, statistics.score))
-            return fit.to(weight.device), score.to(weight.device)
+            moments = self._statistics[layer]
+            # A corrected bias takes the mean away from the error.
+            about = None if module.correction is None else moments.mean
+            return moments.second_moment(about).to(weight.device)
         return None
-
-    def _moment(self, name: str) -> Tensor | None:
-        moments = self._moments(name)
-        return None if moments is None else moments[0]
-
-    def _output_error(self, name: str, master: Tensor) -> float | None:
-        """Return squared output error over squared output on the half that chose nothing.
-
-        Both are taken about the mean where the bias is corrected.
-        """
-        moments = self._moments(name)
-        if moments is None:
-            return None
-        error = row_errors(self.weights[name].dequantize() - master, moments[1]).sum()
-        return float(error / row_errors(master, moments[1]).sum())
 
     def _correct_biases(self, weight: QuantizedWeight, master: Tensor) -> None:
         """Set the corrections of a weight's layers to their mean output error, negated."""
         for name, module in self._linears(weight):
             if module.correction is not None:
-                mean = self._statistics[name].fit.mean.to(weight.device)
+                mean = self._statistics[name].mean.to(weight.device)
                 module.correction.copy_((master - weight.dequantize()) @ mean)
 
     # -- state ---------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ class Setting:
         self.requantizer.calibrate(lambda: self.model(correlated(1, 512)))
 
     def held_out_error(self, name="blocks.0"):
-        """Mean squared output error on inputs that no half has seen."""
+        """Mean squared output error on inputs that chose nothing."""
         master = self.original[f"{name}.weight"]
         difference = self.modules[name].weight.dequantize() - master
         return float((correlated(2, 2000) @ difference.T).square().mean())
@@ -79,10 +79,10 @@ def equal(first, second):
 
 
 def fit_error(setting, name):
-    """The objective: output error [R] on the half that chooses."""
+    """The objective: output error [R] on the calibration rows."""
     requantizer = setting.requantizer
     difference = setting.modules[name].weight.dequantize() - setting.original[f"{name}.weight"]
-    moment = requantizer._statistics[name].fit.second_moment()
+    moment = requantizer._statistics[name].second_moment()
     return ((difference @ moment) * difference).sum(1)
 
 
@@ -90,15 +90,10 @@ def test_selected_noise_is_never_worse_on_its_objective_and_better_on_held_out_i
     setting = make()
     objective = {name: fit_error(setting, name) for name in NAMES}
     held_out = setting.held_out_error()
-    report = setting.requantizer.round()
+    setting.requantizer.round()
     for name in NAMES:
         assert (fit_error(setting, name) <= objective[name]).all()
     assert setting.held_out_error() < 0.9 * held_out
-    layer = report.layers["blocks.0"]
-    assert 0 < layer.accepted <= layer.tried == 48
-    assert layer.output_error_after < 0.9 * layer.output_error_before
-    assert report.tried == 64
-    assert report.accepted == sum(r.accepted for r in report.layers.values())
 
 
 def test_unselected_noise_costs_what_theory_says(make):
@@ -175,21 +170,20 @@ def test_no_accepted_channel_gets_worse(make, noise):
 def test_chosen_noise_lowers_the_output_error(make, noise, granularity):
     setting = make(noise=noise, granularity=granularity, group_size=16)
     before = setting.held_out_error()
-    assert setting.requantizer.round().accepted > 0
+    setting.requantizer.round()
     assert setting.held_out_error() < before
 
 
 def test_rejected_channels_are_rolled_back_bit_for_bit(make):
-    setting = make(noise="random", noise_scale=0.5)
-    before, hash_before = setting.codes(), setting.requantizer.state_hash()
+    setting = make(noise="random", noise_scale=0.1)
+    before = setting.codes()
     scales = setting.modules["blocks.0"].weight.scale.clone()
-    report = setting.requantizer.round()
-    after = setting.codes()
-    changed = sum(int((after[n] != before[n]).any(dim=1).sum()) for n in NAMES)
-    assert changed <= report.accepted < report.tried
-    rejected = (after["blocks.0"] == before["blocks.0"]).all(dim=1)
+    error = fit_error(setting, "blocks.0")
+    setting.requantizer.round()
+    rejected = (setting.codes()["blocks.0"] == before["blocks.0"]).all(dim=1)
+    assert 0 < rejected.sum() < len(rejected)
     assert torch.equal(setting.modules["blocks.0"].weight.scale[rejected], scales[rejected])
-    assert (setting.requantizer.state_hash() == hash_before) == (report.accepted == 0)
+    assert (fit_error(setting, "blocks.0")[~rejected] < error[~rejected]).all()
 
 
 def test_a_round_without_noise_changes_nothing(make):
@@ -227,7 +221,7 @@ def test_codes_are_the_quantised_master_with_the_recorded_noise(make, granularit
 )
 def test_codes_without_a_record_are_refused(make, values):
     setting = make(**values)
-    assert setting.requantizer.round().accepted
+    setting.requantizer.round()
     with pytest.raises(ValueError, match=r"blocks\.0"):
         setting.requantizer.recompute_codes("blocks.0")
 
@@ -284,9 +278,6 @@ def test_bias_correction_removes_the_mean_output_error(make):
     )
     errors = [(s.model.blocks[0](x) - target).mean(0).abs().max() for s in (plain, corrected)]
     assert errors[1] < 0.35 * errors[0]
-    report = corrected.requantizer.round()
-    layer = report.layers["blocks.0"]
-    assert layer.output_error_after < layer.output_error_before
 
 
 def test_same_seed_same_codes_and_another_seed_others(make):
@@ -332,12 +323,11 @@ def test_layers_that_no_input_reaches_are_judged_by_weight_error(make):
     setting = make(calibrate=False)
     setting.requantizer.calibrate(lambda: setting.model.blocks[0](correlated(1, 64)))
     mse = setting.modules["blocks.1"].weight.quantization_mse
-    report = setting.requantizer.round()
-    assert report.layers["blocks.1"].output_error_before is None
+    setting.requantizer.round()
     assert setting.modules["blocks.1"].weight.quantization_mse <= mse
 
 
-def test_calibration_halves_are_disjoint_and_bytes_are_counted(make):
+def test_calibration_sums_over_all_rows_and_its_bytes_are_counted(make):
     setting = make(calibrate=False)
     x = correlated(1, 7)
 
@@ -346,12 +336,12 @@ def test_calibration_halves_are_disjoint_and_bytes_are_counted(make):
             setting.model(row)
 
     setting.requantizer.calibrate(one_by_one)
-    statistics = setting.requantizer._statistics["blocks.0"]
-    torch.testing.assert_close(statistics.fit.total, x[0::2].sum(0))
-    torch.testing.assert_close(statistics.score.outer, x[1::2].T @ x[1::2])
-    centred = statistics.fit.second_moment(statistics.fit.mean)
-    torch.testing.assert_close(centred, torch.cov(x[0::2].T, correction=0), rtol=1e-3, atol=1e-4)
-    expected = 2 * 4 * (WIDTH * WIDTH + WIDTH + 48 * 48 + 48)
+    moments = setting.requantizer._statistics["blocks.0"]
+    torch.testing.assert_close(moments.total, x.sum(0))
+    torch.testing.assert_close(moments.outer, x.T @ x)
+    centred = moments.second_moment(moments.mean)
+    torch.testing.assert_close(centred, torch.cov(x.T, correction=0), rtol=1e-3, atol=1e-4)
+    expected = 4 * (WIDTH * WIDTH + WIDTH + 48 * 48 + 48)
     assert setting.requantizer.host_bytes() == {"masters": 4 * 48 * 32, "calibration": expected}
     setting.requantizer.forget_calibration()
     assert setting.requantizer.host_bytes()["calibration"] == expected
