@@ -131,7 +131,7 @@ class FeatureStore:
         """Return the frozen states of ``rows``, filling the store where it is empty."""
         states: States = {}
         for spec in self.method.specs:
-            if split in READ_ONCE and not _by_unit(spec):
+            if split in READ_ONCE and not spec.by_unit:
                 states[spec.name] = self._encode(spec, split, rows)
             else:
                 states[spec.name] = self._stored(spec, split, rows)
@@ -141,7 +141,7 @@ class FeatureStore:
         index = torch.from_numpy(self.positions(spec, split, rows))
         # A later stream was stored with all of its sources' tokens, padding in between included.
         alone = not any(spec.name in other.sources for other in self.method.specs)
-        trim = alone and _by_unit(spec)
+        trim = alone and spec.by_unit
         return self.entry(spec, split).state(
             index, spec, self.method, self.examples.device, trim=trim
         )
@@ -158,18 +158,18 @@ class FeatureStore:
         return self.reason is None
 
     def _scopes(self, spec: StreamSpec) -> Sequence[str]:
-        if _by_unit(spec):
+        if spec.by_unit:
             return ["units"]
         return [split for split in self.examples.data.splits if split not in READ_ONCE]
 
     def _count(self, spec: StreamSpec, split: str) -> int:
-        if _by_unit(spec):
+        if spec.by_unit:
             return len(self._units[str(spec.modality)])
         return len(self.examples.split(split))
 
     def positions(self, spec: StreamSpec, split: str, rows: np.ndarray) -> np.ndarray:
         """Return where the stream's states of ``rows`` stand in its entry."""
-        if not _by_unit(spec):
+        if not spec.by_unit:
             return rows
         modality = str(spec.modality)
         units = self.examples.split(split).units[modality][rows]
@@ -187,7 +187,7 @@ class FeatureStore:
 
     def entry(self, spec: StreamSpec, split: str) -> Entry:
         """Return the stored states of one stream, filling the store where it is empty."""
-        scope = "units" if _by_unit(spec) else split
+        scope = "units" if spec.by_unit else split
         if (spec.name, scope) not in self._entries:
             path = self.folder / self._name(spec, scope)
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -243,7 +243,7 @@ class FeatureStore:
     def _read_ahead(self, spec: StreamSpec, split: str, chunks: Sequence[np.ndarray]) -> None:
         if spec.modality is None:
             return
-        own = self._units if _by_unit(spec) else self.examples.split(split).units
+        own = self._units if spec.by_unit else self.examples.split(split).units
         parts = [own[spec.modality][rows].reshape(-1) for rows in chunks]
         self.examples.read_units_ahead(spec.modality, parts)
 
@@ -269,7 +269,7 @@ class FeatureStore:
         inputs: dict[str, Tensor] = {}
         sources: States = {}
         modality = spec.modality
-        if modality and _by_unit(spec):
+        if modality and spec.by_unit:
             units = self._units[modality][rows]
             inputs = self.examples.unit_inputs(modality, units, longest=longest)
         else:
@@ -302,10 +302,6 @@ def _removed(entry: Path) -> bool:
     except Timeout:
         return False
     return True
-
-
-def _by_unit(spec: StreamSpec) -> bool:
-    return spec.modality is not None and not spec.sources
 
 
 def _inverse(units: np.ndarray, total: int) -> np.ndarray:

@@ -22,6 +22,7 @@ from harness.checkpoint import (
 )
 from harness.config import RunConfig, TrainConfig
 from harness.data import Examples, Order, sequential
+from harness.distinct import encode_once, meeting_order, read_ahead
 from harness.errors import RunError
 from harness.features import FeatureStore
 from harness.generation import generate
@@ -133,7 +134,8 @@ class Trainer:
         steps = [
             np.array_split(rows, self.config.train.grad_accum) for rows in self.order.epoch(epoch)
         ]
-        self._read_ahead("train", [part for parts in steps for part in parts])
+        if self.features is None:
+            self.examples.read_ahead("train", [part for parts in steps for part in parts])
         total = torch.zeros((), device=self.examples.device)
         clock = StepClock(self.examples.device)
         for number, parts in enumerate(steps, 1):
@@ -166,10 +168,6 @@ class Trainer:
         assert total is not None
         return total
 
-    def _read_ahead(self, split: str, parts: Sequence[np.ndarray]) -> None:
-        if self.features is None:
-            self.examples.read_ahead(split, parts)
-
     def loss_of(self, split: str, rows: np.ndarray) -> Tensor:
         """Return the loss on ``rows`` with its graph."""
         output, batch = self._forward(split, rows)
@@ -181,7 +179,7 @@ class Trainer:
         with self.autocast():
             if self.features is None:
                 return self.model(batch.inputs), batch
-            return self.model.from_frozen(self.features.states(split, rows)), batch
+            return self.model.from_states(self.features.states(split, rows)), batch
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the precision context of the forward pass."""
@@ -192,12 +190,24 @@ class Trainer:
         """Return predictions and metrics for all rows of ``split``."""
         self.model.eval()
         rows = self.examples.split(split)
-        answer = self._written if self.task.writes else lambda *part: self._forward(*part)[0]
-        parts = list(sequential(len(rows), self.config.train.eval_batch_size))
-        self._read_ahead(split, parts)
+        specs = self.model.method.specs
+        order = meeting_order(rows, specs)
+        parts = [order[part] for part in sequential(len(rows), self.config.train.eval_batch_size)]
+        if self.features is None and not self.task.writes:
+            read_ahead(self.examples, split, specs, parts)
+        answer = self._written if self.task.writes else self._answered
         predictions = [self.task.predict(answer(split, part)).cpu().numpy() for part in parts]
-        merged = np.concatenate(predictions)
+        merged = np.concatenate(predictions)[np.argsort(order)]
         return merged, self.task.metrics(merged, rows)
+
+    def _answered(self, split: str, rows: np.ndarray) -> Tensor:
+        """Return the head's output for ``rows``."""
+        with self.autocast():
+            if self.features is None:
+                states = encode_once(self.model.method, self.examples, split, rows)
+            else:
+                states = self.features.states(split, rows)
+            return self.model.from_states(states)
 
     def _written(self, split: str, rows: np.ndarray) -> Tensor:
         """Return what the backbone writes about ``rows``, as the head reads it [B]."""

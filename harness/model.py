@@ -16,7 +16,7 @@ from harness.hub import data_folder
 from harness.recompute import recompute_blocks
 from harness.record import Params
 from harness.registry import import_attribute
-from methods.base import Batch, FitContext, Method, SideMethod, States
+from methods.base import Batch, FitContext, Method, States
 from tasks.base import Task
 
 
@@ -37,11 +37,9 @@ class AdaptedModel(nn.Module):
         """Return the head's output for raw inputs."""
         return self.head(self.method(inputs))
 
-    def from_frozen(self, states: States) -> Tensor:
-        """Return the head's output for stored states of the frozen backbone."""
-        if not isinstance(self.method, SideMethod):
-            raise TypeError(f"{type(self.method).__name__} has no frozen states")
-        return self.head(self.method.side(states))
+    def from_states(self, states: States) -> Tensor:
+        """Return the head's output for what the method's ``encode`` returned, or a store of it."""
+        return self.head(self.method.adapt(states))
 
     def on_fit_start(self, ctx: FitContext) -> None:
         """Calibrate a low-bit backbone where it asks for rows; then the method prepares itself."""

@@ -76,6 +76,11 @@ class StreamSpec:
     convolutional: bool = False
     embedding_width: int | None = None
 
+    @property
+    def by_unit(self) -> bool:
+        """Whether a state belongs to one unit of the modality, whatever row reads it."""
+        return self.modality is not None and not self.sources
+
     def tap_width(self, layer: int) -> int:
         """Return the size of hidden state ``layer``; 0 is the embedding."""
         return self.width if self.widths is None else self.widths[layer]
@@ -110,6 +115,11 @@ class Tap:
         same = grid is None or tuple(self.value.shape[2:]) == grid
         pooled = self.value if same else F.adaptive_avg_pool2d(self.value, grid)
         return pooled.flatten(2).transpose(1, 2)
+
+    def rows(self, index: Tensor) -> "Tap":
+        """Return the hidden state of the rows at ``index`` ([B'] long)."""
+        mask = None if self.mask is None else self.mask[index]
+        return replace(self, value=self.value[index], mask=mask)
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ class Contest:
                 for spec, entry, index in self.bound
             }
             with self.precision():
-                output = self.model.from_frozen(states)
+                output = self.model.from_states(states)
                 targets = {name: value[rows] for name, value in self.targets.items()}
                 loss = self.task.loss(output, targets)
             loss.backward()
