@@ -13,15 +13,16 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
 
 from harness.backbones.base import Backbone, Inputs
-from harness.cards import BACKBONES, PaperStep
+from harness.cards import BACKBONES, METHODS, PaperStep
 from harness.config import RunConfig, RunRequest, resolve
-from harness.errors import UserError
+from harness.errors import ConfigError, UserError
 from harness.memory.predict import predict_built
 from harness.memory.report import MemoryReport
 from harness.memory.step import StepProgram
 from harness.model import AdaptedModel, adapt
 from harness.optimizers import make_optimizer
 from harness.precision import autocast
+from harness.registry import unknown
 
 CPU = torch.device("cpu")
 IMAGE_SIZE = (64, 64)
@@ -71,8 +72,12 @@ def checked_step(request: StepRequest) -> tuple[RunConfig, PaperStep]:
     """Return configuration and sizes of a step that the backbone can take.
 
     Raises:
-        UserError: a name or a setting is wrong, or a text is too long.
+        ConfigError: names or settings are wrong.
+        UserError: a text is too long.
     """
+    problems = [*unknown(METHODS, request.method), *unknown(BACKBONES, request.backbone)]
+    if problems:
+        raise ConfigError(problems)
     shape = step_shape(request)
     config = step_config(request, shape)
     _check_length(config, shape)
@@ -116,11 +121,11 @@ def step_config(request: StepRequest, shape: PaperStep) -> RunConfig:
 
 
 def _check_length(config: RunConfig, shape: PaperStep) -> None:
-    sizes: dict[str, Any] = config.backbone.config.model_dump()
-    positions = sizes.get("positions") or sizes.get("text", {}).get("positions")
+    choice = config.backbone
+    positions = BACKBONES.load(choice.name).text_positions(choice.config)
     if positions is not None and shape.source_length > positions:
         raise UserError(
-            f"--source-length {shape.source_length}: backbone '{config.backbone.label}' has "
+            f"--source-length {shape.source_length}: backbone '{choice.label}' has "
             f"{positions} positions."
         )
 

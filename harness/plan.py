@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness.cards import ALL, METHODS, TASKS, task_groups
 from harness.config import RunConfig, RunRequest, resolve
 from harness.errors import ConfigError, UserError, did_you_mean
+from harness.registry import unknown
 from harness.typed_values import Scalar, read_yaml, typed
 
 Made = TypeVar("Made")
@@ -84,6 +85,9 @@ def make_plan(
     left_out: dict[str, str] = {}
 
     def resolvable(task: Entry, method: Entry) -> RunRequest:
+        problems = [*_unknown_task(task.name), *unknown(METHODS, method.name)]
+        if problems:
+            raise ConfigError(problems)
         settings = (*request.overrides, *method.overrides)
         own = replace(request, method=method.name, task=task.name, overrides=settings)
         own = _with_folder(own)
@@ -163,6 +167,15 @@ def read_matrix(path: Path) -> list[Entry]:
     ]
 
 
+def _unknown_task(text: str) -> list[str]:
+    """Return what is wrong with the name of a task that may have been a group: one sentence."""
+    name = text.partition("@")[0]
+    if name in TASKS:
+        return []
+    hint = did_you_mean(name, [*TASKS.names(), *task_groups()])
+    return [f"'{name}' is neither a task nor a group of tasks.{hint}"]
+
+
 def _tasks(text: str) -> list[Entry]:
     groups = task_groups()
     found: list[Entry] = []
@@ -170,11 +183,8 @@ def _tasks(text: str) -> list[Entry]:
         name, at, recipe = word.partition("@")
         if name in groups:
             found += [Entry(f"{task}{at}{recipe}", True) for task in groups[name]]
-            continue
-        if name not in TASKS:
-            hint = did_you_mean(name, [*TASKS.names(), *groups])
-            raise UserError(f"'{name}' is neither a task nor a group of tasks.{hint}")
-        found.append(Entry(word))
+        else:
+            found.append(Entry(word))
     return _distinct(found)
 
 

@@ -236,3 +236,12 @@ def import_attribute(path: str) -> Any:
     """Return the object named by ``"package.module:attribute"``."""
     module, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def unknown(registry: Registry[Any], text: str) -> list[str]:
+    """Return what is wrong with a ``name`` or ``name@preset``: one sentence, or nothing."""
+    try:
+        registry.choose(text)
+    except UserError as error:
+        return [str(error)]
+    return []

@@ -177,11 +177,11 @@ def _variants(records: Sequence[Record]) -> list[str]:
 
 
 def _varying(of: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of settings that are not the same everywhere, sorted."""
-    values: dict[str, set[str]] = {}
+    """Return the names of settings that are not the same everywhere, those of most values first."""
+    counts: dict[str, int] = {}
     for name in sorted({name for settings in of for name in settings}):
-        values[name] = {json.dumps(settings.get(name)) for settings in of}
-    return [name for name, found in values.items() if len(found) > 1]
+        counts[name] = len({json.dumps(settings.get(name)) for settings in of})
+    return sorted((n for n, count in counts.items() if count > 1), key=lambda n: -counts[n])
 
 
 def _title(record: Record) -> tuple[str, ...]:

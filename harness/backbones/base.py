@@ -190,6 +190,11 @@ class Backbone(nn.Module, ABC):
         the longest.
         """
 
+    @classmethod
+    def text_positions(cls, config: Config) -> int | None:  # noqa: ARG003
+        """Return how many tokens of a text have a position; None where no table limits them."""
+        return None
+
     def cuts(self, texts: Sequence[Text]) -> list[bool]:
         """Return for each text whether its processor leaves out what is beyond its longest.
 

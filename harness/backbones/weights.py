@@ -276,8 +276,9 @@ class TextBackbone(LoadedBackbone):
 
     @property
     def longest_text(self) -> int:
-        """The most tokens of a text."""
-        return int(self.config.max_tokens)
+        """The most tokens of a text, which has a position each."""
+        longest = int(self.config.max_tokens)
+        return min(longest, self.text_positions(self.config) or longest)
 
     @cached_property
     def _tokenizer(self) -> Tokenizer | ByteTokenizer:

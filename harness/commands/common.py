@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,8 @@ def set_up_logging(verbose: int, quiet: bool = False) -> None:
         logging.getLogger(name).setLevel(own)
     # torchao, which the model library imports where it is installed, sets this one off.
     logging.getLogger("torch.utils._pytree").setLevel(logging.INFO if verbose else logging.ERROR)
+    if not verbose:  # an fp32 RMSNorm of bf16 states, which is what autocast means
+        warnings.filterwarnings("ignore", message="Mismatch dtype between input and weight")
 
 
 def fail(message: str, code: int) -> int:

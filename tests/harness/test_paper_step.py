@@ -69,9 +69,16 @@ def test_a_method_that_trains_nothing_has_no_step():
         predict_step(small_step("linear_probe", "t5"))
 
 
-def test_a_text_is_no_longer_than_the_positions():
-    with pytest.raises(UserError, match=r"--source-length 600: backbone 'bert@base' has 512"):
-        predict_step(StepRequest("lst", "bert-base", source_length=600))
+@pytest.mark.parametrize("backbone", [n for n in BACKBONES.names() if not n.startswith("t")])
+def test_a_text_is_no_longer_than_the_positions(backbone):
+    """T5's positions are relative, and `timm_vision` reads no text."""
+    with pytest.raises(UserError, match=rf"--source-length 600: backbone '{backbone}.*' has \d+"):
+        predict_step(StepRequest("lst", backbone, source_length=600))
+
+
+def test_wrong_names_are_told_together():
+    with pytest.raises(UserError, match=r"(?s)'lts'.*'lst'.*'bert-bas'.*'bert-base'"):
+        predict_step(StepRequest("lts", "bert-bas"))
 
 
 def test_a_row_says_why_it_is_empty_and_shares_are_of_full_fine_tuning():

@@ -52,10 +52,11 @@ def test_what_only_a_group_names_is_left_out_where_it_cannot_run() -> None:
 
 
 def test_what_is_named_must_run_and_all_problems_are_told_at_once() -> None:
-    with pytest.raises(UserError, match="2 problems") as caught:
-        plan("lsst,prompt,lst", "image_classification")
+    with pytest.raises(UserError, match="3 problems") as caught:
+        plan("lsst,prompt,lst", "image_classification,glu")
     assert "'lsst'" in str(caught.value)
     assert "prompt" in str(caught.value)
+    assert "'glu' is neither a task nor a group of tasks. Did you mean 'glue'?" in str(caught.value)
 
 
 def test_nothing_is_tuned_before_every_named_pair_is_known_to_run() -> None:

@@ -24,6 +24,7 @@ from harness.backbones.parts import (
     prepend,
 )
 from harness.backbones.weights import TextBackbone
+from harness.registry import Config
 
 EPSILON = 1e-12
 
@@ -136,6 +137,12 @@ class Bert(TextBackbone):
     def position_embeddings(self) -> Sequence[str]:
         """Return the names of the embeddings of positions and segments."""
         return ["embeddings.position_embeddings", "embeddings.token_type_embeddings"]
+
+    @classmethod
+    def text_positions(cls, config: Config) -> int:
+        """Return the rows of the table of positions; see ``Backbone.text_positions``."""
+        assert isinstance(config, BertBackboneConfig)
+        return config.positions
 
     def quantizable(self) -> Sequence[str]:
         """Return the word embedding and all linear layers."""

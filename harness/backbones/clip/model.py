@@ -27,6 +27,7 @@ from harness.backbones.parts import (
 )
 from harness.backbones.vision import PixelScale
 from harness.backbones.weights import TextBackbone
+from harness.registry import Config
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
@@ -147,10 +148,11 @@ class Clip(TextBackbone):
         """Return the embedding [B, E] of a salient token [B, D]; see ``Backbone.embed``."""
         return self.projections[stream](salient)
 
-    @property
-    def longest_text(self) -> int:
-        """The most tokens of a text, which has a position each."""
-        return min(self.config.max_tokens, self.config.positions)
+    @classmethod
+    def text_positions(cls, config: Config) -> int:
+        """Return the rows of the table of positions; see ``Backbone.text_positions``."""
+        assert isinstance(config, ClipConfig)
+        return config.positions
 
     @property
     def paper_reads(self) -> tuple[str, ...]:

@@ -38,6 +38,7 @@ from harness.backbones.vision import (
 )
 from harness.backbones.weights import TextBackbone
 from harness.errors import UserError
+from harness.registry import Config
 
 ANSWERS = 3129  # of VQAv2, the paper's task
 
@@ -167,6 +168,11 @@ class ClipVil(TextBackbone):
     def select_salient(self, stream: str, output: Tensor, mask: Tensor | None) -> Tensor:  # noqa: ARG002
         """Return the first token [B, D]: [CLS], or the image's upper left corner."""
         return output[:, 0]
+
+    @classmethod
+    def text_positions(cls, config: Config) -> int:  # noqa: ARG003
+        """Return the positions of the joint BERT; see ``Backbone.text_positions``."""
+        return BertBackboneConfig().positions
 
     def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
         """Return the functions from images and texts to inputs; see ``Backbone.processors``."""

@@ -19,6 +19,7 @@ from harness.backbones.base import (
 from harness.backbones.constants import keep_constants_as_buffers
 from harness.backbones.mdetr import MdetrConfig
 from harness.backbones.mdetr.parts import (
+    TEXT_POSITIONS,
     EncoderBlock,
     GroundingHead,
     ImageTower,
@@ -35,6 +36,7 @@ from harness.backbones.parts import (
 from harness.backbones.vision import batch_norms, convolutions
 from harness.backbones.weights import SpecialIds, TextBackbone
 from harness.errors import UserError
+from harness.registry import Config
 
 
 class Mdetr(TextBackbone):
@@ -184,6 +186,11 @@ class Mdetr(TextBackbone):
         if stream == "encoder":
             return output[:, len(self.places)]
         return output[:, 0] if stream == "text" else output.mean(1)
+
+    @classmethod
+    def text_positions(cls, config: Config) -> int:  # noqa: ARG003
+        """Return the positions of RoBERTa; see ``Backbone.text_positions``."""
+        return TEXT_POSITIONS
 
     def processors(self) -> Mapping[str, Callable[[Any], Inputs]]:
         """Return the functions from images and texts to inputs; see ``Backbone.processors``."""

@@ -14,6 +14,7 @@ from harness.backbones.mdetr import MdetrConfig
 from harness.backbones.vision import FixedStatistics, PixelScale, grid_model, pixel_statistics
 
 TEXT_EPSILON = 1e-12
+TEXT_POSITIONS = 512
 SOFT_TOKENS, CONTRAST_WIDTH = 256, 64
 """Spans of a text that an object may point at, and the space where objects meet words."""
 
@@ -54,7 +55,7 @@ class TextTower(nn.Module):
             num_hidden_layers=config.text_layers,
             num_attention_heads=config.text_heads,
             intermediate_size=config.text_ffn_width,
-            max_position_embeddings=514,
+            max_position_embeddings=TEXT_POSITIONS + 2,  # the first is behind the padding's
             type_vocab_size=1,
             layer_norm_eps=1e-5,
             hidden_dropout_prob=config.dropout,

@@ -277,6 +277,12 @@ class ScenesVL(Backbone):
         """Returns the functions from images and texts to inputs; see `Backbone.processors`."""
         return {"image": _process_images, "text": self._process_texts}
 
+    @classmethod
+    def text_positions(cls, config: Config) -> int:
+        """Returns the rows of the table of positions; see `Backbone.text_positions`."""
+        assert isinstance(config, ScenesVLConfig)
+        return config.max_tokens
+
     def cuts(self, texts: Sequence[Text]) -> list[bool]:
         """Returns which texts have more than `max_tokens` tokens; see `Backbone.cuts`."""
         rows = whole_rows(self._tokenizer(), texts)

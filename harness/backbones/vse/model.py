@@ -122,6 +122,12 @@ class Vse(Backbone):
         """Return the functions from images and texts to inputs; see ``Backbone.processors``."""
         return {**self.image.processors(), **self.text.processors()}
 
+    @classmethod
+    def text_positions(cls, config: Config) -> int:
+        """Return the positions of the text tower; see ``Backbone.text_positions``."""
+        assert isinstance(config, VseConfig)
+        return Bert.text_positions(config.text)
+
     def cuts(self, texts: Sequence[Text]) -> list[bool]:
         """Return which texts the text tower cuts; see ``Backbone.cuts``."""
         return self.text.cuts(texts)
