@@ -6,6 +6,7 @@ optimizer state, generator states, quantiser codes and the best weights so far. 
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,17 +25,30 @@ Tensors = dict[str, Tensor]
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON-ready state atomically."""
+    """Write tensors and a JSON-ready state atomically.
+
+    Raises:
+        OSError: the file cannot be written, for instance as the disk is full.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(handle)
     try:
         whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-        save_file(whole, name, metadata={"state": json.dumps(state)})
+        try:
+            save_file(whole, name, metadata={"state": json.dumps(state)})
+        except SafetensorError as error:
+            raise _system_error(error) from error
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _system_error(error: SafetensorError) -> Exception:
+    """Return the operating system's error that safetensors tells in words, else ``error``."""
+    told = re.search(r"os error (\d+)", str(error))
+    return OSError(int(told[1]), os.strerror(int(told[1]))) if told else error
 
 
 def load_tensors(path: Path) -> tuple[Tensors, dict[str, Any]]:

@@ -48,12 +48,15 @@ class Context:
         self._examples = examples
 
     def calibration(self, n: int) -> Iterator[Batch]:
-        """Yield batches of ``n`` training rows in all: the same rows in every call of a run."""
+        """Yield batches of ``n`` training rows in all: the same rows in every call of a run.
+
+        No text of a batch is padded, so that what is measured is of real tokens.
+        """
         total = len(self._examples.split("train"))
         generator = np.random.default_rng((self._config.seed, CALIBRATION_STREAM))
-        rows = generator.permutation(total)[:n]
-        for part in sequential(len(rows), CALIBRATION_BATCH):
-            yield self._examples.batch("train", rows[part])
+        for rows in self._examples.alike("train", generator.permutation(total)[:n]):
+            for part in sequential(len(rows), CALIBRATION_BATCH):
+                yield self._examples.batch("train", rows[part])
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the task's loss of the adapted model on ``batch``."""

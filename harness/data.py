@@ -87,6 +87,19 @@ class Examples:
         tensors = to_tensors(self.split(split).targets, rows)
         return {name: move(value, self.device) for name, value in tensors.items()}
 
+    def alike(self, split: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield ``rows`` in groups whose inputs have the same shapes: no batch of them is padded.
+
+        Args:
+            split: their split.
+            rows: int64 positions.
+        """
+        groups: dict[tuple[torch.Size, ...], list[int]] = {}
+        for row in rows:
+            inputs = self.batch(split, row[None]).inputs
+            groups.setdefault(tuple(t.shape for t in inputs.values()), []).append(int(row))
+        yield from map(np.asarray, groups.values())
+
     def batch(
         self,
         split: str,
@@ -152,6 +165,11 @@ class Order:
     rows: int
     batch_size: int
     seed: int
+
+    @property
+    def rows_of_a_step(self) -> int:
+        """Rows of every step."""
+        return min(self.rows, self.batch_size)
 
     @property
     def steps(self) -> int:

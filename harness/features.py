@@ -93,6 +93,7 @@ class FeatureStore:
         key: everything else that features depend on (weights, data, threads, precision).
 
     Attributes:
+        bytes: the most bytes of entries that this run had open at once.
         seconds: time spent on filling.
         reason: why the store is not used, where it is not.
     """
@@ -112,6 +113,7 @@ class FeatureStore:
         self.examples = examples
         self.autocast = autocast
         self.key = dict(key)
+        self.bytes = 0
         self.seconds = 0.0
         self.reason: str | None = None
         self._entries: dict[tuple[str, str], Entry] = {}
@@ -121,11 +123,6 @@ class FeatureStore:
         self._unit_positions = {
             m: _inverse(used, len(examples.data.units[m])) for m, used in self._units.items()
         }
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the entries that this run has open."""
-        return sum(t.nbytes for e in self._entries.values() for t in e.tensors.values())
 
     def states(self, split: str, rows: np.ndarray) -> States:
         """Return the frozen states of ``rows``, filling the store where it is empty."""
@@ -197,6 +194,8 @@ class FeatureStore:
                     self._fill(spec, split, path)
                     self.seconds += time.perf_counter() - start
                 self._entries[spec.name, scope] = _open(path)
+            held = sum(t.nbytes for e in self._entries.values() for t in e.tensors.values())
+            self.bytes = max(self.bytes, held)
         return self._entries[spec.name, scope]
 
     def _name(self, spec: StreamSpec, scope: str) -> str:

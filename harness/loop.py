@@ -132,7 +132,8 @@ class Trainer:
         """Run one epoch's steps and return the mean loss."""
         self.model.train()
         steps = [
-            np.array_split(rows, self.config.train.grad_accum) for rows in self.order.epoch(epoch)
+            [part for part in np.array_split(rows, self.config.train.grad_accum) if len(part)]
+            for rows in self.order.epoch(epoch)
         ]
         if self.features is None:
             self.examples.read_ahead("train", [part for parts in steps for part in parts])

@@ -55,6 +55,8 @@ class Outcome:
     test_seconds: float = 0.0
     artifacts: dict[str, Artifact] = field(default_factory=dict)
     earlier_host_bytes: dict[str, int] = field(default_factory=dict)
+    earlier_seconds: float = 0.0
+    earlier_feature_seconds: float = 0.0
 
     def record(self, status: Status, error: str | None = None) -> Record:
         """Return the Record of the run as it stands."""
@@ -94,9 +96,11 @@ class Outcome:
         )
 
     def host_bytes(self) -> dict[str, int]:
-        """Return the method's peak bytes outside the model, those before a checkpoint included."""
+        """Return the peak bytes outside the model, those before a checkpoint included."""
         assert self.built is not None
         now = self.built.model.host_bytes()
+        if self.features:
+            now["features"] = self.features.bytes
         return {
             name: max(now.get(name, 0), self.earlier_host_bytes.get(name, 0))
             for name in {**self.earlier_host_bytes, **now}
@@ -109,23 +113,28 @@ class Outcome:
     def _memory(self) -> Any:
         if not (self.report and self.built and self.context):
             return None
-        host = dict(self.host_bytes())
-        if self.features:
-            host["features"] = self.features.bytes
         return memory_record(
-            self.report, self.provenance.device, self.context.phase_peak_bytes, host
+            self.report, self.provenance.device, self.context.phase_peak_bytes, self.host_bytes()
         )
+
+    def seconds(self) -> float:
+        """Return the time that the run has taken, before its checkpoint and since it began."""
+        return self.earlier_seconds + time.perf_counter() - self.started
+
+    def feature_seconds(self) -> float:
+        """Return the time that filling the store has taken, before a checkpoint included."""
+        return self.earlier_feature_seconds + (self.features.seconds if self.features else 0.0)
 
     def _time(self) -> Time | None:
         if not self.trainer:
             return None
         state = self.trainer.state
         steps = state.step_seconds or [0.0]
-        rows = state.step * self.config.train.batch_size
+        rows = state.step * self.trainer.order.rows_of_a_step
         use = FeatureUse(
             used=self.features is not None,
-            seconds=self.features.seconds if self.features else 0.0,
-            bytes=self.features.bytes if self.features else 0,
+            seconds=self.feature_seconds(),
+            bytes=self.host_bytes()["features"] if self.features else 0,
             reason=self.feature_reason,
         )
         return Time(
@@ -136,7 +145,7 @@ class Outcome:
             examples_per_second=rows / state.train_seconds if state.train_seconds else 0.0,
             eval_seconds=state.eval_seconds + self.test_seconds,
             inference_ms_per_example=self.latency_ms,
-            total_seconds=time.perf_counter() - self.started,
+            total_seconds=self.seconds(),
             features=use,
         )
 

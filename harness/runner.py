@@ -39,6 +39,8 @@ from reports.figures import learning_curve, memory_timeline
 from tasks.base import Task, TaskData
 
 CHECKPOINT = "checkpoint.safetensors"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NO_SPACE = "no space left on the disk of"
 
 
 def run(config: RunConfig, options: RunOptions, progress: Progress | None = None) -> Record:
@@ -60,6 +62,8 @@ def run(config: RunConfig, options: RunOptions, progress: Progress | None = None
     check_writable(options.output)
     torch.set_num_threads(config.train.threads)
     device = pick_device(config.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # generators, events and synchronisation are the current's
     config = settle_precision(config, device)
     progress = progress or make_progress(options.verbosity)
     tracking = TrackingWorker.start(options.tracking_uri, options.output)
@@ -82,8 +86,7 @@ def run(config: RunConfig, options: RunOptions, progress: Progress | None = None
             if options.rerun == "always":
                 _checkpoint_path(options.output, key).unlink(missing_ok=True)
             _store(store, current.record("failed", CUT_OFF))
-            record = _execute(current, task, data, device, options, progress)
-            path = _store(store, record)
+            record, path = _make(current, task, data, device, options, progress)
         warning = tracking.finish(path, run_files(record, options.output)) if path else None
         if warning:
             progress.message(warning)
@@ -91,6 +94,29 @@ def run(config: RunConfig, options: RunOptions, progress: Progress | None = None
     finally:
         progress.close()
         tracking.close()
+
+
+def _make(
+    current: Outcome,
+    task: Task,
+    data: TaskData,
+    device: torch.device,
+    options: RunOptions,
+    progress: Progress,
+) -> tuple[Record, Path | None]:
+    """Do the work; return its Record and the Record's file, None where the disk is full."""
+    store = RecordStore(options.output)
+    try:
+        record = _execute(current, task, data, device, options, progress)
+    except UserError as error:
+        _store(store, current.record("failed", str(error)))
+        raise
+    path = _store(store, record)
+    if path is None:  # the checkpoint stays, so that the same command loses little
+        return current.record("disk_full", f"{NO_SPACE} {options.output}"), None
+    if record.status == "done":
+        _checkpoint_path(options.output, current.run_key).unlink(missing_ok=True)
+    return record, path
 
 
 def _alone(output: Path, key: str) -> FileLock:
@@ -119,7 +145,6 @@ def _execute(
         _train(current, folder, progress)
         if options.open_test:
             _finish(current, task, folder, options.output, progress)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
         return current.record("done")
     except KeyboardInterrupt:
         return current.record("cancelled", "interrupted; repeat the command to go on")
@@ -128,9 +153,9 @@ def _execute(
     except (torch.OutOfMemoryError, MemoryError) as error:
         return current.record("oom", first_line(error))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in FULL:
             raise
-        return current.record("disk_full", f"no space left on the disk of {options.output}")
+        return current.record("disk_full", f"{NO_SPACE} {options.output}")
     except UserError:
         raise
     except Exception as error:
@@ -218,6 +243,8 @@ def _train(current: Outcome, folder: Path, progress: Progress) -> None:
         trainer.restore(tensors, saved["trainer"])
         context.phase_peak_bytes.update(saved["phase_peak_bytes"])
         current.earlier_host_bytes = saved["host_bytes"]
+        current.earlier_seconds = saved["seconds"]
+        current.earlier_feature_seconds = saved["feature_seconds"]
         progress.message(f"Going on after epoch {trainer.state.epoch}.")
 
     def save() -> None:
@@ -226,6 +253,8 @@ def _train(current: Outcome, folder: Path, progress: Progress) -> None:
             "trainer": state,
             "phase_peak_bytes": context.phase_peak_bytes,
             "host_bytes": current.host_bytes(),
+            "seconds": current.seconds(),
+            "feature_seconds": current.feature_seconds(),
         }
         save_tensors(path, tensors, whole)
 
@@ -271,13 +300,13 @@ def _draw(current: Outcome, folder: Path) -> None:
 
 
 def _store(store: RecordStore, record: Record) -> Path | None:
-    """Write the record; on a full disk say so instead."""
+    """Write the record and return its file; on a full disk say so and return None."""
     try:
         return store.put(record)
     except OSError as error:
-        if record.status != "disk_full":
+        if error.errno not in FULL:
             raise
-        print(f"The record could not be written either: {error}", file=sys.stderr)
+        print(f"The record could not be written: {error}", file=sys.stderr)
         return None
 
 

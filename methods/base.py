@@ -52,7 +52,10 @@ class FitContext(Protocol):
     device: torch.device
 
     def calibration(self, n: int) -> Iterator[Batch]:
-        """Yield batches of, in all, ``n`` rows of the training split, drawn by an own generator."""
+        """Yield batches of, in all, ``n`` rows of the training split, drawn by an own generator.
+
+        No text in a batch is padded.
+        """
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the task's loss of the adapted model on ``batch``, with its graph."""

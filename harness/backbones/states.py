@@ -156,6 +156,10 @@ class StreamState:
             aux_outputs={name: value[index] for name, value in self.aux_outputs.items()},
         )
 
+    def frozen(self) -> "StreamState":
+        """Return this state as a head reads it, without taps."""
+        return replace(self, taps=())
+
     def adapted(self, output: Tensor, salient: Tensor) -> "StreamState":
         """Return this state with another output and without taps."""
         return replace(self, output=output, salient=salient, taps=())

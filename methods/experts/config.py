@@ -34,8 +34,9 @@ class ExpertsConfig(Config):
     router_weight: RouterWeight = Field(
         "auto",
         description="weights of chosen experts: their g' (switch), g' over its sum (renorm), "
-        "softmax of g' (resoftmax, literal Eq. 6) or of the router's logits (raw); auto: switch "
-        "at k=1, else renorm",
+        "softmax of g' (resoftmax, literal Eq. 6) or of the router's logits (raw), where r gets "
+        "no gradient; auto: switch at k=1, else renorm. At k=1 resoftmax and raw are 1, and the "
+        "router learns nothing",
     )
     router_bias: bool = Field(True, description="whether the router's linear layer has a bias")
     router_temperature: float = Field(

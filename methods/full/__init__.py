@@ -23,7 +23,8 @@ CARD = MethodCard(
     train={"lr": 3e-4},
     rates=(1e-5, 1e-3),
     published={"t5-base": Published(trainable="100 %"), "t5-large": Published()},
-    trains="Every weight of the backbone, embeddings, norms and tables of positions included.",
+    trains="Every weight of the backbone, embeddings, norms and tables of positions included. "
+    "Streams that a task does not read are counted, and get no gradient.",
     gradient="It runs through every block, down to the embeddings.",
     cost=Cost(
         trainable="E*d + L*((S + C)*a + S*f) + S*(g*d + q*h)",

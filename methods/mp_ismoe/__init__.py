@@ -37,9 +37,10 @@ class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
     )
     train_norms: Literal["side_copy", "none", "late_only", "counted_no_grad"] = Field(  # type: ignore[assignment]
         "side_copy",
-        description="which norms train: a copy of a stream's final norm after the upsampler, none, "
-        "those of the last block that host=sherl runs with gradients anyway, or all of the "
-        "backbone's, counted as trainable though no gradient reaches them",
+        description="which norms train: a copy of a stream's final norm after the upsampler (on "
+        "host=sherl the new one that its network ends in), none, those of the last block that "
+        "host=sherl runs with gradients anyway, or all of the backbone's, counted as trainable "
+        "though no gradient reaches them",
     )
     precision: Precision = Field(
         "amp",
@@ -62,6 +63,16 @@ class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
             raise ValueError(
                 f"train_norms=late_only is of host=sherl; host={self.host} runs no block of the "
                 f"backbone with gradients, so choose side_copy or none"
+            )
+        if self.train_norms == "late_only" and self.join != "none":
+            raise ValueError(
+                f"train_norms=late_only changes the output that join={self.join} lets in as the "
+                f"frozen one; leave join=none, or choose train_norms=side_copy"
+            )
+        if self.train_norms == "none" and self.host == "sherl":
+            raise ValueError(
+                "train_norms=none with host=sherl: its network ends in a new norm, which trains; "
+                "choose side_copy"
             )
         return self
 

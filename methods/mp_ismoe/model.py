@@ -183,14 +183,16 @@ class MpIsmoe(NetworkMethod):
         return {**parts, "experts": experts}
 
     def extra_state(self) -> dict[str, Tensor]:
-        """Return codes, grids and the record of noise, beside what every side network keeps."""
-        return {**super().extra_state(), **self._requantizer.state_dict()}
+        """Return codes, grids and the record of noise, experts' loads, and what others keep."""
+        loads = {f"load.{i}": m.last_load for i, m in enumerate(mixtures(self.network))}
+        return {**super().extra_state(), **loads, **self._requantizer.state_dict()}
 
     def load_extra_state(self, state: Mapping[str, Tensor]) -> None:
         """Restore what ``extra_state`` returned."""
         super().load_extra_state(state)
-        own = super().extra_state()
-        self._requantizer.load_state_dict({n: t for n, t in state.items() if n not in own})
+        for i, mixture in enumerate(mixtures(self.network)):
+            mixture.last_load.copy_(state[f"load.{i}"])
+        self._requantizer.load_state_dict(state)
 
     def backbone_state_hash(self) -> str:
         """Return sha256 over all codes and grids, and the precision where it is not the run's."""

@@ -88,7 +88,7 @@ READINGS = (
         question="How mean and deviation of the noise are learned without a gradient in the "
         "backbone. By Eq. 4 their best values are no noise at all.",
         taken="Of 32 draws with a deviation of 0.1 s, one of them without noise, every output "
-        "channel takes the best by its output error on calibration rows; other rows score it. At 3 "
+        "channel takes the best by its output error on calibration rows, where that falls. At 3 "
         "bits on MiniLM a single draw multiplies the output error by 1.14, the best of 64 by "
         "0.746; at 8 bits nothing is left to recover.",
         fields=("noise", "noise_scale", "noise_draws", "noise_steps", "calibration_rows"),
@@ -148,7 +148,8 @@ READINGS = (
         place="Eq. 7",
         question="What h0 is where a stream has no [CLS].",
         taken="T5: the mean of the encoder's tokens, the decoder's first token, which is all that "
-        "a causal stream may use. Maps: their mean. CLIP's text: its end token. MDETR: the mean.",
+        "a causal stream may use. Maps: their mean. CLIP's text: its end token. MDETR: the "
+        "encoder's first token of the text, which is RoBERTa's, and the mean of the objects.",
         fields=("salient_token",),
     ),
     Reading(

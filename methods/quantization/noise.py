@@ -39,7 +39,7 @@ class Problem:
         base: [R, C] fp32, the weights that noise is added to.
         target: [R, C] fp32, the master, against which errors are measured.
         current: [R, C] fp32, what the present codes stand for.
-        moment: [C, C] fp32 input moment of the fit half; None measures weight errors.
+        moment: [C, C] fp32 input moment of the calibration rows; None measures weight errors.
         shrink: [G] clipping factors, or None.
         spec: the quantiser.
         config: the noise.

@@ -187,6 +187,11 @@ class SherlNetwork(Network):
             {s.name: make_norm(s.style, s.width) for s in specs if _ends_in_norm(s)}
         )
 
+    @property
+    def adapts(self) -> tuple[str, ...]:
+        """The streams that are read, and those that they cross."""
+        return tuple(self.routes)
+
     def forward(
         self,
         states: Mapping[str, StreamState],

@@ -89,6 +89,11 @@ class EmbeddingNetwork(Network):
         self.streams = nn.ModuleDict({name: build(backbone.spec(name)) for name in reads})
         self.norms = nn.ModuleDict()
 
+    @property
+    def adapts(self) -> tuple[str, ...]:
+        """The streams whose embedding it changes."""
+        return tuple(self.streams)
+
     def forward(
         self,
         states: Mapping[str, StreamState],

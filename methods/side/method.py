@@ -63,7 +63,8 @@ class NetworkMethod(SideMethod):
         super().__init__(config, backbone, reads)
         assert isinstance(config, SideConfig)
         self.network = self.build_network(config)
-        merged = self.reads if config.join != "none" else ()
+        adapted = [name for name in self.reads if name in self.network.adapts]
+        merged = adapted if config.join != "none" else ()
         self.merges = nn.ModuleDict(
             {n: Gate(GATE_TEMPERATURE) if config.join == "gate" else ScaledSum() for n in merged}
         )
@@ -85,11 +86,12 @@ class NetworkMethod(SideMethod):
         return deepcopy(final, {**own})  # fake tensors can be cloned, and not be copied
 
     def side(self, states: States, cache: TokenCache | None = None) -> States:
-        """Return the adapted states of the streams that the head reads."""
+        """Return the adapted states of the streams that the head reads, or their frozen ones."""
         outputs = self.network(states, self.backbone, cache)
         for name, merge in self.merges.items():
             outputs[name] = merge(outputs[name], states[name].output)
-        return adapted_states(outputs, states, self.backbone, self.network.embeds)
+        frozen = {n: states[n].frozen() for n in self.reads if n not in outputs}
+        return {**frozen, **adapted_states(outputs, states, self.backbone, self.network.embeds)}
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """Return the side network and the copied norms."""

@@ -101,6 +101,11 @@ class Network(nn.Module, ABC):
     norms: nn.ModuleDict
     embeds: ClassVar[bool] = False
 
+    @property
+    @abstractmethod
+    def adapts(self) -> tuple[str, ...]:
+        """The streams that it returns."""
+
     @abstractmethod
     def forward(
         self,
@@ -168,6 +173,11 @@ class SideNetwork(Network):
         self.norms = nn.ModuleDict()
         if ending.norm is not None:
             self.norms.update({name: ending.norm(name) for name in upsampled})
+
+    @property
+    def adapts(self) -> tuple[str, ...]:
+        """The streams that are brought back to backbone width."""
+        return tuple(self.upsamplers)
 
     def forward(
         self,

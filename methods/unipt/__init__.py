@@ -28,12 +28,16 @@ class UniptConfig(SideConfig):
     crossing: Literal["meeting", "targets"] = Field(
         "meeting",
         description="how a stream reads another across: as one more target (T5), or added to its "
-        "own targets (MDETR)",
+        "own targets, while a head reads the frozen state of what is crossed (MDETR)",
     )
     map_pooling: Literal["guided", "mean"] = Field(
         "guided",
         description="how the maps of a convolutional stream come to the last one's grid: weighted "
         "by likeness to it, or averaged",
+    )
+
+    activation: Literal["relu", "none"] = Field(
+        "relu", description="what stands before the upsampler: a ReLU, or nothing (CLIP-ViL)"
     )
 
     @model_validator(mode="after")
@@ -48,6 +52,7 @@ class UniptConfig(SideConfig):
 
 CARD = MethodCard(
     name="unipt",
+    revision=2,
     summary="All taps meet the last one in parallel, without recurrence and without ladders.",
     source="Diao et al., UniPT: Universal Parallel Tuning, CVPR 2024",
     config=UniptConfig,
@@ -67,7 +72,12 @@ CARD = MethodCard(
             note="The T5 code is not released and no natural setting gives this figure.",
         ),
         "clip-vil": Published(
-            values={"projection": "mlp", "reduction": 2, "train_norms": "none"},
+            values={
+                "projection": "mlp",
+                "reduction": 2,
+                "train_norms": "none",
+                "activation": "none",
+            },
             trainable="10.3 M",
             note="As released. With projection=linear it is 10,287,034: the figure printed.",
         ),
@@ -116,6 +126,8 @@ CARD = MethodCard(
         "count, which it meets on T5-base.",
         "In a causal stream a token meets earlier tokens alone and weighs them by itself, without "
         "a mean over the text: otherwise it would see the tokens that it is to write.",
+        "On MDETR the released code also upsamples every target of the decoder, for losses of its "
+        "own; here the last output alone has a loss.",
         "The frozen backbone is in evaluation mode; the released code leaves BERT's dropout on "
         "and lets the batch statistics of CLIP-ViL's image tower drift.",
     ),

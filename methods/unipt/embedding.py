@@ -12,7 +12,9 @@ from methods.unipt.confidence import Confidence, interact
 
 
 class MeetingStream(EmbeddingStream):
-    """The embedding meets every hidden state: M_l = A_l Z_l + its salient token, O = Z_a + sum c M.
+    """The embedding meets every hidden state: M_l = A_l Z_l + its salient token, O = sum c_l M_l.
+
+    The released code adds the anchor to nothing here; it weighs the meetings alone.
 
     Args:
         spec: the stream, with an embedding.
@@ -31,4 +33,4 @@ class MeetingStream(EmbeddingStream):
         seen = None if mask is None else mask[:, None]
         meetings = [interact(anchor, z, seen) + salient(z)[:, None] for z in tokens]
         weights = self.confidence(anchor, [masked_mean(z, mask) for z in tokens])
-        return anchor + torch.stack([c * m for c, m in zip(weights, meetings, strict=True)]).sum(0)
+        return torch.stack([c * m for c, m in zip(weights, meetings, strict=True)]).sum(0)

@@ -45,6 +45,7 @@ class ParallelParts:
         crossing: what a stream makes of the side output of one that it reads by cross-attention:
             one more target, at backbone width, or an addition to every target of its own.
         map_pooling: how maps come to the grid of the last one.
+        activation: whether a ReLU stands before the upsampler.
     """
 
     projection: MixerFactory = LinearProjection
@@ -52,6 +53,7 @@ class ParallelParts:
     finish: MixerFactory | None = None
     crossing: Literal["meeting", "targets"] = "meeting"
     map_pooling: Literal["guided", "mean"] = "mean"
+    activation: bool = True
 
 
 class ParallelStream(SideStream):
@@ -62,9 +64,9 @@ class ParallelStream(SideStream):
 
     The sources' side outputs are one more target, without the identity: their tokens need not be
     this stream's. Sources that are read by cross-attention come at backbone width and pass the
-    anchor's filter; or (``crossing``) their side outputs S are added to the stream's own targets,
-    Z_l + LN(W l1norm(ReLU(Z_l S^T)) S), as on MDETR. The norms of a convolutional stream are batch
-    norms.
+    anchor's filter; or (``crossing``) their side outputs S are added to the stream's own
+    targets, Z_l + LN(W_l l1norm(ReLU(Z_l S^T)) S), as on MDETR. The norms of a convolutional
+    stream are batch norms.
 
     Args:
         spec: the stream.
@@ -93,9 +95,11 @@ class ParallelStream(SideStream):
         self.pools = nn.ModuleList()
         if spec.convolutional and parts.map_pooling == "guided":
             self.pools.extend(GuidedPool(spec.width, spec.tap_width(i)) for i in self.kept[:-1])
-        self.crosser: nn.Module | None = None
+        self.crossers = nn.ModuleList()
         if spec.cross and parts.crossing == "targets":
-            self.crosser = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width))
+            self.crossers.extend(
+                nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width)) for _ in self.kept[1:]
+            )
         self.confidence = Confidence(width)
         self.projection = parts.projection(spec, width)
         self.meetings = nn.ModuleList()
@@ -105,8 +109,12 @@ class ParallelStream(SideStream):
     def forward(self, taps: SideTaps, sources: SourceTokens | None) -> Tensor:
         """Return the side output O [B, N, m]."""
         *targets, anchor = self._filter(taps)  # each [B, N, m]
-        if self.crosser is not None and sources is not None:
-            targets = [z + self._cross(z, sources) for z in targets]
+        if len(self.crossers) and sources is not None:
+            seen = _seen(sources)
+            targets = [
+                z + cross(interact(z, sources.value, seen))
+                for cross, z in zip(self.crossers, targets, strict=True)
+            ]
         known = [remember(taps.cache, self, f"z{i}", z, 1) for i, z in enumerate(targets)]
         visible = self._visible(anchor, known[0], taps.mask)
         meetings = [
@@ -115,7 +123,7 @@ class ParallelStream(SideStream):
         for i, follow in enumerate(self.meetings):
             meetings[i] = follow(meetings[i], taps.salients[self.kept[i]], taps.mask)
         means = [self._summary(z, taps.mask) for z in targets]
-        if sources is not None and self.crosser is None:
+        if sources is not None and not len(self.crossers):
             seen = _seen(sources)
             value = self.samplers[-1](sources.value) if self.spec.cross else sources.value
             meetings.append(interact(anchor, value, seen))
@@ -134,10 +142,6 @@ class ParallelStream(SideStream):
             assert grid is not None
             tokens[i] = pool(taps.states[self.kept[i]].value, tokens[-1], grid)
         return [down(x) for down, x in zip(self.samplers, tokens, strict=True)]
-
-    def _cross(self, target: Tensor, sources: SourceTokens) -> Tensor:
-        assert self.crosser is not None
-        return self.crosser(interact(target, sources.value, _seen(sources)))
 
     def _visible(self, anchor: Tensor, target: Tensor, mask: Tensor | None) -> Tensor | None:
         """Return which keys a query may meet, [B or 1, 1 or N, M] bool; None where all."""
@@ -160,13 +164,20 @@ def parallel_network(
     ending: Ending,
     salient: SalientRule = OWN_TAP,
 ) -> SideNetwork:
-    """Return the parallel side networks; ``out = U(ReLU(O))`` for the streams in ``reads``."""
+    """Return the parallel side networks; ``out = U(ReLU(O))`` for the streams in ``reads``.
+
+    With ``crossing="targets"`` what is crossed is read at side width alone, as in the released
+    code: no upsampler follows it, and a head reads its frozen state.
+    """
     ending = replace(
         ending,
-        activation=F.relu,
+        activation=F.relu if parts.activation else None,
         finish=parts.finish,
         crossed_at_backbone_width=parts.crossing == "meeting",
     )
+    if parts.crossing == "targets":
+        crossed = {source for spec in specs if spec.cross for source in spec.sources}
+        reads = [name for name in reads if name not in crossed]
     return SideNetwork(
         specs, reads, lambda spec: ParallelStream(spec, config, parts), ending, salient
     )
@@ -191,6 +202,7 @@ class Unipt(NetworkMethod):
             LinearProjection if config.projection == "linear" else MlpProjection,
             crossing=config.crossing,
             map_pooling=config.map_pooling,
+            activation=config.activation == "relu",
         )
         return parallel_network(config, self.specs, self.reads, parts, self.ending(config))
 

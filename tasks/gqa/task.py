@@ -1,6 +1,7 @@
 """GQA: its datasets, and its scores by question type."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -111,6 +112,11 @@ class Gqa(Vqa):
     sources: ClassVar[Mapping[str, type[Dataset]]] = {"scenes-gqa": ScenesGqa}
     folder_source = FolderGqa
 
+    def load(self, limit: int | None = None) -> TaskData:
+        """Read the questions and images, and count the entailed questions that are no rows."""
+        data = super().load(limit)
+        return replace(data, notices=(*data.notices, *_not_asked(data.splits["test"])))
+
     def metrics(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
         """Return accuracy, also by form and by type, and consistency where the data entail.
 
@@ -138,6 +144,19 @@ class Gqa(Vqa):
             "majority": float(np.mean(expected == majority_answer(answers))),
             "question_only": float(np.mean(expected == np.asarray(blind))),
         }
+
+
+def _not_asked(split: Split) -> list[str]:
+    """Return a sentence if rows entail questions that are not among them."""
+    ids = set(split.columns.get("id", []))
+    names = [name for names in split.columns.get("entailed", []) for name in names]
+    missing = sum(name not in ids for name in names)
+    if not missing:
+        return []
+    return [
+        f"{missing} of {len(names)} entailed questions are not among the rows of test; the "
+        f"official consistency asks them, too, and this one leaves them out."
+    ]
 
 
 def _positions(split: Split) -> list[list[int]]:

@@ -1,7 +1,9 @@
+import errno
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from harness.checkpoint import (
@@ -25,6 +27,17 @@ def trained_once(seed: int) -> tuple[nn.Module, torch.optim.Optimizer]:
     model(torch.randn(5, 3)).square().sum().backward()
     optimizer.step()
     return model, optimizer
+
+
+def test_a_full_disk_is_the_systems_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space (os error 28)")
+
+    monkeypatch.setattr("harness.checkpoint.save_file", full)
+    with pytest.raises(OSError) as caught:  # noqa: PT011 - its number is what counts
+        save_tensors(tmp_path / "checkpoint.safetensors", {}, {})
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
 
 
 def test_tensors_and_state_come_back(tmp_path: Path) -> None:

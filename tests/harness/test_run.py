@@ -113,6 +113,51 @@ def test_a_damaged_checkpoint_names_its_file(
     with pytest.raises(UserError, match=r"checkpoint\.safetensors is damaged"):
         run(config("linear_probe"), options(tmp_path))
 
+    (left,) = RecordStore(tmp_path)
+    assert left.status == "failed"
+    assert "checkpoint.safetensors is damaged" in str(left.error)
+
+
+def test_what_comes_after_the_last_epoch_is_resumed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Idle experts, stored bytes and times are those of the whole run."""
+    lazy = config("mp_ismoe", "method.experts=64", "method.top_k=1", PROFILED)
+    whole = run(lazy, options(tmp_path / "whole"))
+
+    def stop(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.runner.inference_latency", stop)
+        stopped = run(lazy, options(tmp_path / "parts"))
+    resumed = run(lazy, options(tmp_path / "parts"))
+    assert resumed.core() == whole.core()
+    assert whole.quality.dead_experts
+    assert resumed.time
+    assert stopped.time
+    assert resumed.time.total_seconds > stopped.time.total_seconds
+    assert resumed.time.features.seconds >= stopped.time.features.seconds > 0
+
+
+def test_a_record_that_cannot_be_written_loses_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = RecordStore.put
+
+    def full(store: RecordStore, record: Record) -> Path:
+        if record.status == "done":
+            raise OSError(errno.ENOSPC, "no space left on device")
+        return put(store, record)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordStore, "put", full)
+        assert run(config("linear_probe"), options(tmp_path)).status == "disk_full"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_train_epoch", lambda *_: pytest.fail("trained again"))
+        assert run(config("linear_probe"), options(tmp_path)).status == "done"
+    assert not list(tmp_path.rglob("checkpoint.safetensors"))
+
 
 def test_an_unwritable_output_is_refused(tmp_path: Path) -> None:
     blocked = tmp_path / "file"

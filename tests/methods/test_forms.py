@@ -64,7 +64,7 @@ def test_an_embedding_meets_every_hidden_state(seed, tokens, data):
         meetings.append(met / (sum(likeness) + EPSILON) + z[real - 1])
         mean = sum(z) / real
         scores.append(linear(stream.confidence.score, anchor * mean).item())
-    total = anchor.clone()
+    total = torch.zeros_like(anchor)
     for score, meeting in zip(scores, meetings, strict=True):
         share = math.exp(score - max(scores)) / sum(math.exp(s - max(scores)) for s in scores)
         total = total + share * meeting

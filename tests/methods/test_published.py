@@ -108,9 +108,7 @@ def test_experts_on_sherl_are_counted_by_the_same_rule(hidden, trainable):
     settings = {"router_bias": False, "correlation_norm": "dot", "expert_hidden": hidden}
     with torch.device("meta"):
         model = BACKBONES.load("t5").build(backbone.card.config(**backbone.values), device="meta")
-        method = build_method(
-            "mp_ismoe@sherl", model, ("decoder",), layers=layers, train_norms="none", **settings
-        )
+        method = build_method("mp_ismoe@sherl", model, ("decoder",), layers=layers, **settings)
     assert sum(p.numel() for p in method.parameters() if p.requires_grad) == trainable
 
 
@@ -122,3 +120,24 @@ def test_published_without_such_a_setting_is_refused():
 @pytest.mark.parametrize("preset", ["gnp_iq", "ismoe", "low_pre"])
 def test_presets_are_counted_without_weights(preset):
     assert count_parameters(f"mp_ismoe@{preset}", "minilm").trainable > 0
+
+
+def test_unipt_on_mdetr_has_the_released_parts():
+    """A crosser for each target, and an upsampler behind the decoder alone."""
+    backbone = BACKBONES.choose("mdetr")
+    with torch.device("meta"):
+        model = BACKBONES.load("mdetr").build(backbone.card.config(), device="meta")
+        values = METHODS.card("unipt").published["mdetr"].values
+        method = build_method("unipt", model, ("encoder", "decoder"), **values)
+    assert [len(s.crossers) for s in method.network.streams.values()] == [0, 3]
+    assert method.network.adapts == ("decoder",)
+
+
+def test_unipt_on_clip_vil_has_nothing_before_its_upsampler():
+    backbone = BACKBONES.choose("clip-vil")
+    with torch.device("meta"):
+        config = backbone.card.config(**backbone.values)
+        model = BACKBONES.load("clip_vil").build(config, device="meta")
+        values = METHODS.card("unipt").published["clip-vil"].values
+        method = build_method("unipt", model, ("joint",), **values)
+    assert method.network.ending.activation is None

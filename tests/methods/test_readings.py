@@ -177,6 +177,13 @@ def test_late_norms_train_in_the_block_that_sherl_runs_with_gradients():
     assert gradients == late
     with pytest.raises(ValidationError, match="late_only is of host=sherl; host=unipt"):
         MpIsmoeConfig(train_norms="late_only")
+    with pytest.raises(ValidationError, match="join=gate lets in as the frozen one"):
+        MpIsmoeConfig(train_norms="late_only", host="sherl", join="gate")
+
+
+def test_sherl_always_trains_the_norm_that_it_ends_in():
+    with pytest.raises(ValidationError, match="its network ends in a new norm"):
+        MpIsmoeConfig(train_norms="none", host="sherl")
 
 
 SCORES = torch.tensor([[1.0, -2.0, 0.5, 3.0]], dtype=torch.float64)

@@ -98,7 +98,7 @@ def test_sources_are_one_more_target_of_a_parallel_stream():
 @given(seed=st.integers(0, 1000), real=st.integers(1, 3))
 @settings(max_examples=15, deadline=None)
 def test_what_is_crossed_may_be_added_to_the_targets(seed, real):
-    """Z_l + LN(W l1norm(ReLU(Z_l S^T)) S) in place of Z_l, with no further target."""
+    """Z_l + LN(W_l l1norm(ReLU(Z_l S^T)) S) in place of Z_l, with no further target."""
     torch.manual_seed(seed)
     crossing = replace(spec(1, sources=("a",)), cross=True)
     stream = ParallelStream(
@@ -113,7 +113,7 @@ def test_what_is_crossed_may_be_added_to_the_targets(seed, real):
     for z in target:
         likeness = [torch.relu(z @ s) for s in source[0, :real]]
         met = sum(a * s for a, s in zip(likeness, source[0, :real], strict=True))
-        changed.append(z + stream.crosser(met / (sum(likeness) + 1e-6)))
+        changed.append(z + stream.crossers[0](met / (sum(likeness) + 1e-6)))
     for t in range(2):
         row = torch.stack([torch.relu(z @ anchor[t]) for z in changed])
         meeting = sum(a * z for a, z in zip(row, changed, strict=True)) / (row.sum() + 1e-6)

@@ -165,6 +165,16 @@ def test_consistency_is_scored_where_questions_entail_others(tmp_path):
     assert asked.metrics(np.where(red, 1 - right, right), split)["consistency"] == 0
 
 
+def test_entailed_questions_that_are_no_rows_are_counted(tmp_path):
+    TASKS.load("gqa").write_example("gqa", tmp_path)
+    asked = task("gqa", tmp_path, "gqa", image_size=8)
+    assert not any("entailed" in notice for notice in asked.load().notices)
+    path = tmp_path / "test.jsonl"
+    path.write_text(path.read_text().replace('"entailed": ["test0red"]', '"entailed": ["x"]', 1))
+    (notice,) = task("gqa", tmp_path, "gqa", image_size=8).load().notices
+    assert notice.startswith("1 of 12 entailed questions are not among the rows of test")
+
+
 def test_a_label_of_test_alone_is_refused(tmp_path):
     TASKS.load("image_classification").write_example("folder", tmp_path)
     path = tmp_path / "test.jsonl"
