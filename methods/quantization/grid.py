@@ -96,8 +96,8 @@ def fit_grid(groups: Tensor, spec: GridSpec, shrink: Tensor | None = None) -> Gr
         codes, so that a range that misses zero is lost; the other readings keep it.
     """
     low, high = _bounds(groups, spec, shrink)
-    scale = (high - low) / spec.levels
-    scale = torch.where(scale == 0, 1.0, scale.clamp(min=torch.finfo(scale.dtype).tiny))
+    scale = ((high - low) / spec.levels).clamp(min=torch.finfo(low.dtype).tiny)
+    scale = torch.where(high == low, 1.0, scale)
     if spec.range == "float_min":
         return Grid(scale, low)
     # Only the literal reading rounds the zero point as it rounds codes.

@@ -101,6 +101,7 @@ def test_codes_span_the_whole_range_and_errors_stay_within_half_a_step(
 
 
 @example(bits=2, value=-3.5e-44, reading="include_zero", rounding="floor")
+@example(bits=2, value=-1.4e-45, reading="include_zero", rounding="floor")
 @settings(deadline=None, max_examples=40)
 @given(
     bits=BITS,
