@@ -22,11 +22,11 @@ from harness.dispatch import Ended, WorkerPool, make_pool
 from harness.errors import UserError
 from harness.groups import Group, save_group
 from harness.known_runs import KnownRuns
-from harness.matrix import RecordLog, warn_of_threads
+from harness.matrix import RecordLog, check_options, warn_of_threads
 from harness.matrix_view import MatrixView
 from harness.proposals import open_proposals
-from harness.record import Epoch, Record, RecordStore, check_writable, content_hash
-from harness.run_options import RunOptions
+from harness.record import Epoch, Record, RecordStore, content_hash
+from harness.run_options import Rerun, RunOptions, ending_stands
 from harness.study import Cell, Objective, Study, save_study
 
 PRUNED = "pruned: "
@@ -76,7 +76,8 @@ class Ablation:
         interrupted: whether Ctrl-C ended it.
 
     Raises:
-        UserError: no point of the design can be run, or the storage does not answer.
+        UserError: no point of the design can be run, the storage does not answer, or see
+            :func:`harness.matrix.check_options`.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class Ablation:
         better = "maximize" if card.metrics[card.primary] == "max" else "minimize"
         directions = [{"score": better, "memory": "minimize"}[name] for name in ask.objectives]
         self.name = study_name(design, ask, self.base)
-        check_writable(options.output)
+        check_options(options, [self.base])
         (options.output / "locks").mkdir(exist_ok=True)
         self.proposals = open_proposals(self.name, design, directions, options.output, ask.storage)
         self.known = KnownRuns(RecordStore(options.output).readable()[0])
@@ -129,10 +130,10 @@ class Ablation:
         return study
 
     def _is_wanted_again(self, cells: Sequence[Cell]) -> bool:
-        if self.options.rerun == "always":
-            return True
-        failed = any(cell.status not in ("done", "pruned") for cell in cells)
-        return self.options.rerun == "failed" and failed
+        """Return whether a point is run again: the outcome of one of its runs does not stand."""
+        rerun = self.options.rerun
+        ran = [cell for cell in cells if cell.status != "pruned"]
+        return rerun == "always" or not all(_stands(cell, rerun) for cell in ran)
 
     def _work(self, pool: WorkerPool[Any]) -> None:
         try:
@@ -285,6 +286,11 @@ class Ablation:
         group = Group(name=self.name, cells=labels, report=f"studies/{self.name}")
         save_group(group, self.options.output)
         return study
+
+
+def _stands(cell: Cell, rerun: Rerun) -> bool:
+    """Return whether a run's outcome is left as it is; one that could not begin has no Record."""
+    return cell.run_key is not None and ending_stands(cell.status, rerun)
 
 
 def first_config(design: Design, request: RunRequest) -> RunConfig:

@@ -7,7 +7,7 @@ optimizer state, generator states, quantiser codes and the best weights so far. 
 import json
 import os
 import re
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,16 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, 
         OSError: the file cannot be written, for instance as the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         whole = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
         try:
-            save_file(whole, name, metadata={"state": json.dumps(state)})
+            save_file(whole, draft, metadata={"state": json.dumps(state)})
         except SafetensorError as error:
             raise _system_error(error) from error
-        os.replace(name, path)
+        os.replace(draft, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
 
 

@@ -5,6 +5,7 @@ defaults, the task's recipe, presets, the configuration file, flags. All problem
 together. This module imports no torch.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,15 @@ class TrainConfig(Config):
     def rows_at_once(self) -> int:
         """Rows of the largest micro-batch."""
         return -(-self.batch_size // self.grad_accum)
+
+    def problems(self, section: str) -> Iterator[str]:
+        """See :class:`Config`: every micro-batch has a row."""
+        if self.grad_accum > self.batch_size:
+            yield (
+                f"{section}.grad_accum={self.grad_accum} is more than "
+                f"{section}.batch_size={self.batch_size}: every micro-batch needs a row; write "
+                f"{section}.grad_accum={self.batch_size} or less."
+            )
 
 
 class FeaturesConfig(Config):
@@ -382,7 +392,7 @@ def _scalar_problems(request: RunRequest) -> Iterator[str]:
 
 def device_problem(text: str) -> str | None:
     """Return one sentence where ``text`` is the name of no device, else None."""
-    kind, _, index = text.partition(":")
-    if kind in ("auto", "cpu", "cuda") and (not index or index.isdigit()):
+    # PyTorch refuses a leading zero, and takes the index 300 for 44.
+    if re.fullmatch(r"auto|cpu|cuda(:(0|[1-9][0-9]?))?", text):
         return None
-    return f"--device '{text}': write auto, cpu, cuda or cuda:INDEX."
+    return f"--device '{text}': write auto, cpu, cuda or cuda:INDEX, such as cuda:0."

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +12,10 @@ from harness.dispatch import Ended, run_all
 from harness.groups import Group, save_group
 from harness.known_runs import KnownRuns
 from harness.matrix_view import MatrixView
+from harness.processor import may_have_gpu
 from harness.record import Record, RecordStore, check_writable, content_hash
 from harness.run_options import RunOptions
-from harness.tracking import OFF, TrackingWorker, check_uri, run_files
+from harness.tracking import TrackingWorker, check_tracking, run_files
 
 Report = Callable[[Sequence[Record], Path], list[Path]]
 
@@ -66,11 +67,10 @@ def run_matrix(
         report: writes tables and figures of the records into a folder and returns the files.
 
     Raises:
-        UserError: the output cannot be written, or MLflow keeps no runs at the URI.
+        UserError: the output cannot be written, MLflow keeps no runs at the URI, or this machine
+            has no such device.
     """
-    check_writable(options.output)
-    if options.tracking_uri not in (None, OFF):
-        check_uri(str(options.tracking_uri))
+    check_options(options, configs)
     known = KnownRuns(RecordStore(options.output).readable()[0])
     standing = {i: known.standing(config, options.rerun) for i, config in enumerate(configs)}
     missing = [i for i, record in standing.items() if record is None]
@@ -94,6 +94,27 @@ def run_matrix(
         view.close()
         log.close()
     return ordered
+
+
+def check_options(options: RunOptions, configs: Iterable[RunConfig]) -> None:
+    """Refuse what would stop every run, before the first of them begins.
+
+    Args:
+        options: of every run.
+        configs: the runs, or one for many on the same device.
+
+    Raises:
+        UserError: the output cannot be written, MLflow keeps no runs at the URI, or this machine
+            has no such device.
+    """
+    check_writable(options.output)
+    check_tracking(options.tracking_uri)
+    asked = {config.device for config in configs if config.device.startswith("cuda")}
+    if asked and options.launcher == "local" and not may_have_gpu():
+        from harness.model import pick_device  # with torch, which alone knows the devices
+
+        for device in sorted(asked):
+            pick_device(device)
 
 
 def _reported(name: str, made: Sequence[Made], output: Path, report: Report) -> list[Path]:

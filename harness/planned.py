@@ -32,15 +32,16 @@ def plan_rows(plan: Plan, output: Path, *, predict: bool) -> list[Row]:
     Returns:
         Rows with ``method``, ``task``, ``dataset``, ``recipe``, ``backbone``, ``seed``,
         ``status`` (``missing`` where there is no record), ``score``, ``peak_bytes``, ``peak``
-        (``measured`` or ``predicted``), ``seconds`` (measured, or the mean of earlier runs that
-        differ in the seed alone) and ``note``.
+        (``measured`` or ``predicted``), ``seconds`` (measured, or the mean of earlier runs in the
+        folder that differ in the seed alone) and ``note``.
     """
     records, _ = RecordStore(output).readable()
     known = KnownRuns(records)
     found = [(config, known.find(config)) for config in plan.configs]
-    seconds = _earlier_seconds(found)
     predicted = _predicted([c for c, record in found if not _done(record)]) if predict else {}
-    return [_row(config, record, seconds, predicted) for config, record in found]
+    return [
+        _row(config, record, _earlier_seconds(known, config), predicted) for config, record in found
+    ]
 
 
 def _done(record: Record | None) -> bool:
@@ -52,12 +53,11 @@ def _pair(config: RunConfig) -> str:
     return content_hash({**config.resolved(), "seed": None})
 
 
-def _earlier_seconds(found: Sequence[tuple[RunConfig, Record | None]]) -> dict[str, float]:
-    times: dict[str, list[float]] = {}
-    for config, record in found:
-        if record is not None and record.status == "done" and record.time is not None:
-            times.setdefault(_pair(config), []).append(record.time.total_seconds)
-    return {pair: fmean(own) for pair, own in times.items()}
+def _earlier_seconds(known: KnownRuns, config: RunConfig) -> float | None:
+    """Return the mean time of a run's seeds that are done, whichever they are."""
+    records = [record for record in known.of_any_seed(config) if record.status == "done"]
+    times = [record.time.total_seconds for record in records if record.time is not None]
+    return fmean(times) if times else None
 
 
 def _predicted(configs: Sequence[RunConfig]) -> dict[str, int | str]:
@@ -80,7 +80,7 @@ def _predicted(configs: Sequence[RunConfig]) -> dict[str, int | str]:
 def _row(
     config: RunConfig,
     record: Record | None,
-    seconds: Mapping[str, float],
+    seconds: float | None,
     predicted: Mapping[str, int | str],
 ) -> Row:
     guess = predicted.get(_pair(config))
@@ -95,7 +95,7 @@ def _row(
         "score": None,
         "peak_bytes": guess if isinstance(guess, int) else None,
         "peak": "predicted" if isinstance(guess, int) else None,
-        "seconds": seconds.get(_pair(config)),
+        "seconds": seconds,
         "note": guess if isinstance(guess, str) else record.error if record else None,
     }
     if record is not None and record.status == "done":

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from harness import processor
 from harness.config import RunConfig, TrainConfig
 
 
@@ -19,12 +20,12 @@ def settle_precision(config: RunConfig, device: torch.device) -> RunConfig:
 def native_bf16(device: torch.device) -> bool:
     """Return whether bf16 products are no slower than fp32 ones on ``device``.
 
-    A CPU without AVX-512 (or Arm's bf16 instructions) converts every number back and forth, which
-    made a run four to five times slower where it was measured.
+    Of a CPU see :func:`harness.processor.native_bf16`, which finds earlier runs without torch.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    known = processor.native_bf16()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) if known is None else known
 
 
 def autocast(device: torch.device, train: TrainConfig) -> AbstractContextManager[Any]:

@@ -7,7 +7,7 @@ This module imports no torch.
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -319,17 +319,25 @@ def check_writable(output: Path) -> None:
 
 
 def write_atomic(path: Path, content: bytes) -> Path:
-    """Write ``content`` to ``path`` so that the file is either the old or the new one, whole."""
+    """Write ``content`` to ``path`` so that the file is either the old or the new one, whole.
+
+    Args:
+        path: the file; who may read it is what the umask says.
+        content: all of it.
+
+    Returns:
+        ``path``.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")  # tempfile's are private
     try:
-        with os.fdopen(handle, "wb") as file:
+        with draft.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(draft, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
         raise
     return path
 

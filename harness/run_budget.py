@@ -246,7 +246,7 @@ def _remedies(config: RunConfig, request: RunRequest) -> Iterator[Sequence[tuple
         yield [("--amp bf16", replace(request, amp="bf16"))]
     yield [
         (f"--set {setting}", replace(request, overrides=(*request.overrides, setting)))
-        for power in range(1, train.rows_at_once.bit_length())
+        for power in range(1, (train.batch_size // train.grad_accum).bit_length())
         for setting in [f"train.grad_accum={train.grad_accum * 2**power}"]
     ]
     if not train.grad_checkpoint:

@@ -74,7 +74,16 @@ def check_launcher(text: str) -> str:
 
 def stands(record: Record, rerun: Rerun) -> bool:
     """Return whether an earlier outcome is left as it is; a run that was cut off has none."""
-    if record.status == "done":
+    return not is_cut_off(record) and ending_stands(record.status, rerun)
+
+
+def ending_stands(status: str, rerun: Rerun) -> bool:
+    """Return whether how a run ended is left as it is; a full disk or Ctrl-C is no such end.
+
+    Args:
+        status: of its Record, or of a study's cell.
+        rerun: which runs are made again.
+    """
+    if status == "done":
         return rerun != "always"
-    ended = record.status in ("oom", "diverged", "failed") and not is_cut_off(record)
-    return rerun == "never" and ended
+    return rerun == "never" and status in ("oom", "diverged", "failed")

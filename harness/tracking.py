@@ -55,6 +55,16 @@ def check_uri(uri: str) -> None:
     )
 
 
+def check_tracking(uri: str | None) -> None:
+    """Check ``--tracking-uri``, which may be left out or ``off``, before anything runs.
+
+    Raises:
+        UserError: MLflow keeps no runs in such a place.
+    """
+    if uri is not None and uri != OFF:
+        check_uri(uri)
+
+
 def run_files(record: Record, output: Path) -> list[Path]:
     """Return the files of a run that exist: its artifacts and the figures beside them."""
     artifacts = [output / artifact.path for artifact in record.artifacts.values()]
@@ -124,11 +134,10 @@ class TrackingWorker:
         Raises:
             UserError: MLflow keeps no runs at such a URI.
         """
+        check_tracking(uri)
         log_path = output / "mlflow.log"
         if uri == OFF:
             return cls(None, OFF, log_path)
-        if uri is not None:
-            check_uri(uri)
         place = uri or default_uri(output)
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         with log_path.open("ab") as log:

@@ -102,10 +102,12 @@ def compare(
     from harness.matrix_view import MatrixView
     from harness.plan import make_plan
     from harness.run_options import RunOptions, check_launcher, check_rerun
+    from harness.tracking import check_tracking
     from harness.tune import Tuner
 
     verbosity = -1 if quiet else verbose
     set_up_logging(verbose, quiet)
+    check_tracking(tracking_uri)  # before the budget is looked at or anything is tuned
     run_options = RunOptions(
         output, tracking_uri, verbosity, check_rerun(rerun), launcher=check_launcher(launcher)
     )
@@ -171,7 +173,7 @@ def plan(
 ) -> None:
     """Show what a comparison would run: what is done, what is missing, what it will need.
 
-    Time is that of earlier runs of the same method, task and recipe in the output folder.
+    Time is that of earlier runs in the output folder that differ in the seed alone.
     """
     from harness.config import RunRequest
     from harness.plan import make_plan

@@ -1,5 +1,6 @@
 """A study from end to end: on real questions, cut to a few rows."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,11 +8,14 @@ from typing import Any
 import pytest
 
 from harness.ablate import Ablation, Ask, point_label, study_name
+from harness.config import RunConfig
 from harness.design import Design
+from harness.dispatch import Ended
 from harness.errors import UserError
-from harness.record import RecordStore
-from harness.run_options import RunOptions
+from harness.record import RecordStore, content_hash
+from harness.run_options import Rerun, RunOptions
 from harness.study import Study, read_study, study_path
+from harness.testing.records import make_record
 from harness.testing.runs import small_request
 
 SMALL = ("train.epochs=1", "memory.profile=false", "method.reduction=8")
@@ -30,9 +34,50 @@ def no_prediction(config: Any) -> int:
     raise AssertionError("nothing was to be predicted")
 
 
-def ablation(output: Path, made: Design, asked: Ask, predict: Any = no_prediction) -> Ablation:
-    options = RunOptions(output, "off", -1, rerun="never")
+def ablation(
+    output: Path,
+    made: Design,
+    asked: Ask,
+    predict: Any = no_prediction,
+    rerun: Rerun = "never",
+    uri: str = "off",
+) -> Ablation:
+    options = RunOptions(output, uri, -1, rerun=rerun)
     return Ablation(made, asked, options, 1, predict, lambda study: [])
+
+
+class OnePool:
+    """Ends runs without making them, as ``status`` says; with None they cannot begin."""
+
+    status: str | None = "done"
+    made = 0
+
+    def __init__(self, *_: Any) -> None:
+        self.jobs: list[tuple[int, RunConfig]] = []
+
+    def __enter__(self) -> "OnePool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def free(self) -> int:
+        return 1 - len(self.jobs)
+
+    def submit(self, job: int, config: RunConfig) -> None:
+        self.jobs.append((job, config))
+
+    def ended(self) -> Iterator[Ended]:
+        while self.jobs:
+            job, config = self.jobs.pop()
+            OnePool.made += 1
+            if self.status is None:
+                yield Ended(job, None, "data are missing", 2)
+            else:
+                metrics = make_record().metrics
+                key = content_hash(config.resolved())
+                yield Ended(job, make_record(run_key=key, status=self.status, metrics=metrics))
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +103,50 @@ def test_what_was_run_is_never_run_again(study: tuple[Path, Study]) -> None:
     sampled = ablation(output, others, ask()).run()
     assert sampled.name != done.name
     assert {path: path.stat().st_mtime_ns for path in (output / "records").iterdir()} == files
+
+
+@pytest.mark.parametrize(
+    ("status", "rerun", "again"),
+    [
+        ("done", "never", False),
+        ("done", "failed", False),
+        ("done", "always", True),
+        ("oom", "never", False),
+        ("failed", "never", False),
+        ("failed", "failed", True),
+        ("disk_full", "never", True),
+        ("disk_full", "failed", True),
+        (None, "never", True),
+    ],
+)
+def test_a_point_is_run_again_where_its_run_would_be(
+    status: str | None,
+    rerun: Rerun,
+    again: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("harness.ablate.make_pool", OnePool)
+    monkeypatch.setattr(OnePool, "made", 0)
+    monkeypatch.setattr(OnePool, "status", status)
+    one = design(axes={"method.experts": [2]})
+    (cell,) = ablation(tmp_path, one, ask()).run().cells
+    assert cell.status == (status or "failed")
+    monkeypatch.setattr(OnePool, "status", "done")
+    ablation(tmp_path, one, ask(), rerun=rerun).run()
+    assert OnePool.made == 1 + again
+
+
+def test_what_would_stop_every_run_is_refused_before_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"'\./mlruns' is no place for MLflow"):
+        ablation(tmp_path, design(), ask(), uri="./mlruns")
+    monkeypatch.setattr("harness.matrix.may_have_gpu", lambda: False)
+    elsewhere = small_request("mp_ismoe", *SMALL, device="cuda:99")
+    with pytest.raises(UserError, match="cuda:99: this machine has no such device"):
+        ablation(tmp_path, design(), ask(request=elsewhere))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_budget_is_held_before_anything_is_run(study: tuple[Path, Study]) -> None:

@@ -44,6 +44,9 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["--set", "train.lr"], ["'--set train.lr'", "="]),
         (["--amp", "fp16"], ["fp16", "bf16"]),
         (["--device", "gpu"], ["'gpu'", "cuda"]),
+        (["--device", "cuda:"], ["'cuda:'", "cuda:INDEX"]),
+        (["--device", "auto:0"], ["'auto:0'", "cuda:INDEX"]),
+        (["--set", "train.grad_accum=1000"], ["grad_accum=1000", "batch_size=128", "needs a row"]),
         (["--seed", "-1"], ["--seed -1", "0 or more"]),
         (["--limit", "0"], ["--limit 0", "at least 1"]),
         (["--budget", "2GB"], ["--budget '2GB'", "such as 8GiB"]),
@@ -89,6 +92,28 @@ def test_a_device_that_does_not_exist(capsys: pytest.CaptureFixture[str], tmp_pa
     message = refused(capsys, *RUN, "--device", "cuda:99", "--output", str(tmp_path))
     assert "cuda:99" in message
     assert "cpu" in message
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compare", "--methods", "lst", "--tasks", "vqa", "--tune", "2"],
+        ["ablate", "--method", "mp_ismoe", "--task", "vqa"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_a_wrong_tracking_uri_costs_no_run(
+    words: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    begun: list[object] = []
+    monkeypatch.setattr("harness.tune.Tuner.__call__", lambda *given: begun.append(given))
+    monkeypatch.setattr("harness.ablate.Ablation.run", begun.append)
+    message = refused(capsys, *words, "--tracking-uri", "./mlruns", "--output", str(tmp_path))
+    assert "--tracking-uri './mlruns'" in message
+    assert begun == []
 
 
 def test_an_unwritable_output(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

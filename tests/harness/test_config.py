@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.config import RunRequest, resolve
+from harness.config import RunRequest, device_problem, resolve
 from harness.errors import ConfigError
 
 
@@ -74,6 +74,42 @@ def test_all_problems_are_reported_together() -> None:
     ):
         assert expected in text
     assert len(found) == 10
+
+
+@pytest.mark.parametrize("text", ["auto", "cpu", "cuda", "cuda:0", "cuda:7", "cuda:12"])
+def test_what_pytorch_knows_is_the_name_of_a_device(text: str) -> None:
+    assert device_problem(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cuda:",
+        "auto:0",
+        "cpu:0",
+        "cuda:²",
+        "cuda:٣",
+        "cuda:-1",
+        "cuda:01",
+        "cuda:300",
+        "cuda:0\n",
+        "",
+    ],
+)
+def test_what_pytorch_would_stumble_over_is_no_name_of_a_device(text: str) -> None:
+    (found,) = problems(device=text)
+    assert f"--device '{text}': write auto, cpu, cuda or cuda:INDEX" in found
+
+
+def test_every_micro_batch_has_a_row() -> None:
+    sizes = ("train.batch_size=4", "train.grad_accum=5")
+    (found,) = problems(overrides=sizes)
+    assert "train.grad_accum=5" in found
+    assert "train.batch_size=4" in found
+    whole = resolve(
+        RunRequest(method="lst", task="vqa", overrides=(sizes[0], "train.grad_accum=4"))
+    )
+    assert whole.train.rows_at_once == 1
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness import known_runs
 from harness.config import RunConfig, resolve
 from harness.known_runs import KnownRuns
 from harness.processor import cpu_name
@@ -14,11 +15,12 @@ from harness.testing.runs import small_request
 
 
 def config(*overrides: str, **fields: object) -> RunConfig:
-    return resolve(small_request("lst", *overrides, **fields))
+    return resolve(small_request("lst", *overrides, **{"device": "cpu", **fields}))
 
 
-def record(of: RunConfig, status: str = "done", device: str | None = None) -> Record:
-    origin = make_provenance().model_copy(update={"device": device or cpu_name()})
+def record(of: RunConfig, status: str = "done", device: str | None = None, day: int = 1) -> Record:
+    changes = {"device": device or cpu_name(), "started_at": f"2026-01-{day:02}T12:00:00+00:00"}
+    origin = make_provenance().model_copy(update=changes)
     return make_record("lst", config=of.resolved(), status=status, provenance=origin)
 
 
@@ -29,10 +31,53 @@ def test_a_run_is_known_by_its_whole_configuration() -> None:
     assert known.standing(config(seed=1), "failed") is None
 
 
-def test_what_a_device_settles_is_no_other_run() -> None:
-    auto, settled = config("train.amp=auto"), config("train.amp=bf16")
-    assert KnownRuns([record(settled)]).standing(auto, "failed") is not None
-    assert KnownRuns([record(settled)]).standing(config("train.amp=off"), "failed") is None
+@pytest.mark.parametrize(("native", "amp"), [(True, "bf16"), (False, "off"), (None, None)])
+def test_auto_stands_only_for_the_precision_that_this_device_settles_it_to(
+    native: bool | None, amp: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_runs, "native_bf16", lambda: native)
+    records = {"bf16": record(config("train.amp=bf16")), "off": record(config("train.amp=off"))}
+    for settled, one in records.items():
+        standing = KnownRuns([one]).standing(config("train.amp=auto"), "failed")
+        assert (standing == one) == (settled == amp)
+        typed = KnownRuns(records.values()).standing(config(f"train.amp={settled}"), "failed")
+        assert typed == one
+
+
+def test_a_later_run_of_another_precision_hides_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_runs, "native_bf16", lambda: False)
+    here, there = record(config("train.amp=off")), record(config("train.amp=bf16"), day=2)
+    known = KnownRuns([here, there])
+    assert known.find(config("train.amp=auto")) == here
+    assert known.standing(config("train.amp=auto"), "failed") == here
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:7"])
+def test_a_run_of_this_processor_is_none_of_a_gpu(device: str) -> None:
+    known = KnownRuns([record(config())])
+    assert known.find(config(device=device)) is None
+    assert known.standing(config(device=device), "failed") is None
+    assert known.standing(config(device="cpu"), "failed") is not None
+
+
+@pytest.mark.parametrize("has_driver", [True, False])
+def test_auto_is_this_processor_only_where_no_gpu_can_be(
+    has_driver: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(known_runs, "may_have_gpu", lambda: has_driver)
+    known = KnownRuns([record(config())])
+    assert (known.standing(config(device="auto"), "failed") is None) == has_driver
+
+
+def test_a_later_run_on_a_gpu_hides_none_of_this_processor() -> None:
+    here, there = record(config()), record(config(device="cuda"), device="a GPU", day=2)
+    assert KnownRuns([here, there]).standing(config(), "failed") == here
+
+
+def test_runs_of_any_seed_differ_in_nothing_else() -> None:
+    of = [config(seed=seed) for seed in (0, 1)] + [config("train.lr=0.5", seed=2)]
+    found = KnownRuns(record(one) for one in of).of_any_seed(config(seed=9))
+    assert sorted(one.config["seed"] for one in found) == [0, 1]
 
 
 @pytest.mark.parametrize(

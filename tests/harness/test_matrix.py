@@ -21,7 +21,7 @@ from harness.testing.runs import small_request
 
 
 def config(seed: int) -> RunConfig:
-    return resolve(small_request("lst", seed=seed))
+    return resolve(small_request("lst", seed=seed, device="cpu"))
 
 
 def record(of: RunConfig, **changes: Any) -> Record:
@@ -109,6 +109,27 @@ def test_a_wrong_uri_is_refused_before_anything_is_run(
     with pytest.raises(UserError, match="no place for MLflow"):
         run_matrix([config(0)], 1, options, MatrixView(-1))
     assert made_by_workers == []
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_run(
+    tmp_path: Path, made_by_workers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matrix, "may_have_gpu", lambda: False)
+    RecordStore(tmp_path).put(record(config(0)))
+    elsewhere = resolve(small_request("lst", device="cuda:99"))
+    with pytest.raises(UserError, match="cuda:99: this machine has no such device"):
+        run_matrix([elsewhere], 1, RunOptions(tmp_path, "off", -1), MatrixView(-1))
+    assert made_by_workers == []
+
+
+def test_where_a_gpu_may_be_the_run_finds_the_device_out(
+    tmp_path: Path, made_by_workers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matrix, "may_have_gpu", lambda: True)
+    RecordStore(tmp_path).put(record(config(0)))
+    elsewhere = resolve(small_request("lst", device="cuda"))
+    run_matrix([elsewhere], 1, RunOptions(tmp_path, "off", -1), MatrixView(-1))
+    assert made_by_workers == [0]
 
 
 def test_lines_tell_how_runs_end(

@@ -9,6 +9,10 @@ from harness.cards import METHODS, TASKS, task_groups
 from harness.config import RunRequest
 from harness.errors import UserError
 from harness.plan import Entry, Plan, make_plan, named_methods, read_matrix
+from harness.planned import plan_rows
+from harness.processor import cpu_name
+from harness.record import RecordStore, content_hash
+from harness.testing.records import make_provenance, make_record
 
 
 def plan(methods: str, tasks: str, *seeds: int, **fields: Any) -> Plan:
@@ -119,3 +123,38 @@ def test_the_wrong_setting_of_a_row_is_told_as_any_other() -> None:
     rows = [Entry("lst", overrides=("method.reductoin=4",))]
     with pytest.raises(UserError, match="Did you mean 'reduction'"):
         make_plan(rows, "vqa", (0,), RunRequest(method="", task=""))
+
+
+def keep(output: Path, planned: Plan, seconds: float) -> None:
+    """Keep records of a plan's runs that took so long."""
+    origin = make_provenance().model_copy(update={"device": cpu_name()})
+    time = make_record().time
+    assert time
+    for config in planned.configs:
+        changes = {
+            "run_key": content_hash(config.resolved()),
+            "config": config.resolved(),
+            "time": time.model_copy(update={"total_seconds": seconds}),
+            "provenance": origin,
+        }
+        RecordStore(output).put(make_record(config.method.name, config.seed, **changes))
+
+
+def test_the_time_of_a_run_is_that_of_its_other_seeds_in_the_folder(tmp_path: Path) -> None:
+    keep(tmp_path, plan("lst", "vqa", 5, device="cpu"), seconds=10)
+    keep(tmp_path, plan("lst", "vqa", 6, device="cpu"), seconds=30)
+    keep(tmp_path, plan("lst", "vqa", 7, device="cpu", overrides=("train.epochs=99",)), 1000)
+    rows = plan_rows(plan("lst,unipt", "vqa", 0, 5, device="cpu"), tmp_path, predict=False)
+    told = [(row["method"], row["seed"], row["status"], row["seconds"]) for row in rows]
+    assert told == [
+        ("lst", 0, "missing", 20),
+        ("lst", 5, "done", 10),
+        ("unipt", 0, "missing", None),
+        ("unipt", 5, "missing", None),
+    ]
+
+
+def test_a_plan_for_a_gpu_takes_no_run_of_this_processor_for_done(tmp_path: Path) -> None:
+    keep(tmp_path, plan("lst", "vqa", device="cpu"), seconds=10)
+    (row,) = plan_rows(plan("lst", "vqa", device="cuda"), tmp_path, predict=False)
+    assert row["status"] == "missing"

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from harness import precision
+from harness import precision, processor
 from harness.config import RunConfig, RunRequest, resolve
 from harness.precision import autocast, settle_precision
+from harness.processor import native_bf16
 
 CPU = torch.device("cpu")
 
@@ -29,6 +30,37 @@ def test_auto_is_bf16_where_the_device_computes_it(native, expected, monkeypatch
 def test_what_was_typed_stays(amp, monkeypatch):
     monkeypatch.setattr(precision, "native_bf16", lambda device: amp == "off")
     assert settle_precision(config(amp), CPU).train.amp == amp
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "expected"),
+    [
+        ("flags\t\t: fpu avx2 avx512f avx512dq avx512bw avx512vl\n", True),
+        ("flags\t\t: fpu avx2 avx512f\n", False),
+        ("flags\t\t: fpu avx2\n", False),
+        ("flags\t\t: fpu avx2 avx_vnni\n", None),
+        ("Features\t: fp asimd bf16\n", True),
+        ("Features\t: fp asimd\n", False),
+        ("cpu\t\t: POWER9\n", None),
+        (None, None),
+    ],
+)
+def test_native_bf16_is_told_by_the_processors_flags(cpuinfo, expected, monkeypatch, tmp_path):
+    file = tmp_path / "cpuinfo"
+    if cpuinfo is not None:
+        file.write_text(f"processor\t: 0\n{cpuinfo}")
+    monkeypatch.setattr(processor, "CPUINFO", file)
+    assert native_bf16.__wrapped__() is expected
+
+
+def test_the_flags_say_what_pytorch_says():
+    assert native_bf16() in (None, torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_run_settles_as_the_records_are_searched(known, monkeypatch):
+    monkeypatch.setattr(processor, "native_bf16", lambda: known)
+    assert precision.native_bf16(CPU) is known
 
 
 def test_the_processor_is_asked():

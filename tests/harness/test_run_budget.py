@@ -8,7 +8,7 @@ from harness.cards import METHODS
 from harness.config import RunRequest, resolve
 from harness.errors import UserError
 from harness.model import build_task
-from harness.run_budget import BudgetRequest, hold, predicted_peak
+from harness.run_budget import BudgetRequest, _remedies, hold, predicted_peak
 from harness.run_options import RunOptions
 from harness.runner import run
 from harness.testing.runs import small_request
@@ -52,6 +52,17 @@ def test_what_does_not_fit_is_refused_with_what_would() -> None:
         hold(request("full"), BudgetRequest(budget))
     for remedy in ("--set train.grad_accum=2", "--grad-checkpoint"):
         assert remedy in str(refused.value)
+
+
+@pytest.mark.parametrize("parts", [1, 5, 16])
+def test_every_change_that_is_tried_can_be_run(parts: int) -> None:
+    asked = request("full", "train.batch_size=16", f"train.grad_accum={parts}")
+    accumulations = [
+        resolve(changed).train.grad_accum
+        for ladder in _remedies(resolve(asked), asked)
+        for _, changed in ladder
+    ]
+    assert max(accumulations) <= 16 < 2 * max(accumulations)
 
 
 def test_where_nothing_would_fit_other_methods_are_named() -> None:
