@@ -9,13 +9,11 @@ from typing import Any
 
 from scipy.special import stdtrit
 
-from harness.flat import flatten
 from harness.record import Record, content_hash
 from reports.fairness import FairnessGroup, differing, fairness_group
 from reports.predictions import example_scores
 from reports.statistics import CONFIDENCE, Difference, Sample, differences_to_first
-
-TITLE_FIELDS = ("method", "preset", "task", "dataset", "recipe", "backbone")
+from reports.variants import identity, variant_names
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,8 @@ class Row:
         baselines: the blind predictors' scores.
         peak_bytes: highest training peak over the seeds; None where it was not measured.
         peak_ratio: ``peak_bytes`` over that of ``full`` at the same task, data, recipe, backbone,
-            device and batch size; None where there is no such run, or several.
+            settings of both, device, precision and batch size; None where there is no such run, or
+            several.
         trainable_percent: 100 * trainable / denominator.
         train_seconds: mean over the seeds.
         bundled: whether the data come with the package.
@@ -107,7 +106,7 @@ def compare(
     groups: dict[str, list[Record]] = {}
     for record in sorted(done, key=lambda r: (r.seed, r.run_key)):
         groups.setdefault(identity(record), []).append(record)
-    variants = _variants([group[0] for group in groups.values()])
+    variants = variant_names([group[0] for group in groups.values()])
     full_peaks = _full_peaks(list(groups.values()))
     rankings: dict[tuple[str, ...], list[tuple[Row, list[Record]]]] = {}
     for group, variant in zip(groups.values(), variants, strict=True):
@@ -149,50 +148,19 @@ def is_bundled(record: Record) -> bool:
     return record.provenance.data.source == "bundled"
 
 
-def settings(record: Record) -> dict[str, Any]:
-    """Return the resolved configuration with dotted names, without the seed."""
-    return {name: value for name, value in flatten(record.config) if name != "seed"}
-
-
-def identity(record: Record) -> str:
-    """Return the same text for runs that differ in nothing but the seed."""
-    origin = record.provenance
-    names = {name: getattr(record, name) for name in TITLE_FIELDS}
-    data = {"data": origin.data.fingerprint, "weights": origin.weights}
-    return content_hash({"settings": settings(record), **names, **data})
-
-
-def _variants(records: Sequence[Record]) -> list[str]:
-    """Name, for records with the same title, the settings in which they differ."""
-    titles: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for record in records:
-        titles.setdefault(_title(record), []).append(settings(record))
-    varying = {title: _varying(same) for title, same in titles.items()}
-    variants = []
-    for record in records:
-        own = settings(record)
-        names = varying[_title(record)]
-        variants.append(", ".join(f"{name.split('.')[-1]}={own.get(name)}" for name in names))
-    return variants
-
-
-def _varying(of: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of settings that are not the same everywhere, those of most values first."""
-    counts: dict[str, int] = {}
-    for name in sorted({name for settings in of for name in settings}):
-        counts[name] = len({json.dumps(settings.get(name)) for settings in of})
-    return sorted((n for n, count in counts.items() if count > 1), key=lambda n: -counts[n])
-
-
-def _title(record: Record) -> tuple[str, ...]:
-    return tuple(str(getattr(record, name)) for name in TITLE_FIELDS)
-
-
-def _setting(record: Record) -> tuple[str, ...]:
-    """Return what must be equal before two peaks may be put in a ratio."""
-    batch = record.config.get("train", {}).get("batch_size")
-    device = record.memory.device if record.memory else ""
-    return (record.task, record.dataset, record.recipe, record.backbone, device, str(batch))
+def _setting(record: Record) -> str:
+    """Return the same text for runs whose steps are of the same size but for the method."""
+    config = record.config
+    train, task, backbone = (config.get(name, {}) for name in ("train", "task", "backbone"))
+    return content_hash(
+        {
+            "place": (record.task, record.dataset, record.recipe, record.backbone),
+            "device": record.memory.device if record.memory else "",
+            "rows": (train.get("batch_size"), train.get("grad_accum")),
+            "precision": fairness_group(record)["precision"],
+            "lengths": (task.get("config"), backbone.get("config")),
+        }
+    )
 
 
 def _peak(group: Sequence[Record]) -> int | None:
@@ -200,9 +168,9 @@ def _peak(group: Sequence[Record]) -> int | None:
     return max(peaks, default=None)
 
 
-def _full_peaks(groups: Sequence[Sequence[Record]]) -> dict[tuple[str, ...], int]:
+def _full_peaks(groups: Sequence[Sequence[Record]]) -> dict[str, int]:
     """Return the peak of full fine-tuning by setting, where exactly one group has it."""
-    found: dict[tuple[str, ...], list[int]] = {}
+    found: dict[str, list[int]] = {}
     for group in groups:
         peak = _peak(group)
         if group[0].method == "full" and peak is not None:
@@ -210,9 +178,7 @@ def _full_peaks(groups: Sequence[Sequence[Record]]) -> dict[tuple[str, ...], int
     return {setting: peaks[0] for setting, peaks in found.items() if len(peaks) == 1}
 
 
-def _summarise(
-    group: Sequence[Record], variant: str, full_peaks: Mapping[tuple[str, ...], int]
-) -> Row:
+def _summarise(group: Sequence[Record], variant: str, full_peaks: Mapping[str, int]) -> Row:
     first = group[0]
     scores = [record.metrics.test[record.metrics.primary] for record in group]
     deviation, interval = spread(scores)

@@ -11,19 +11,25 @@ from reports.palette import words
 from reports.tables import gib, percent
 
 PREAMBLE = r"""% To compile this file alone, put before it
-%   \documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}
-% and behind it \end{document}. In a document of your own, load booktabs and \input this file.
+%   \documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,tabularx}\begin{document}
+% and behind it \end{document}. In a document of your own, load booktabs and tabularx, and \input
+% this file.
 """
 COLUMNS: Final = (
-    "Method",
-    "Score (%)",
-    "95 % interval",
-    "Seeds",
-    "Peak (GiB)",
-    "Of full (%)",
-    "Trainable (%)",
-    "Train (s)",
+    ("", "Method"),
+    ("Score", "(%)"),
+    ("95 %", "interval"),
+    ("", "Seeds"),
+    ("Peak", "(GiB)"),
+    ("Of full", "(%)"),
+    ("Trainable", "(%)"),
+    ("Train", "(s)"),
 )
+"""The two lines of every column's head."""
+ROWS: Final = 16
+"""A page holds so many, be their names of three lines."""
+_WRAPPED: Final = r">{\raggedright\arraybackslash\hangindent=1em}X"
+"""The column of names takes the width that the numbers leave, and wraps."""
 _SPECIAL: Final = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -50,13 +56,17 @@ _SPECIAL: Final = {
 
 
 def comparison_latex(comparison: Comparison) -> str:
-    """Return one table for every ranking, best first.
+    """Return one table for every ranking, best first; a long ranking has several.
 
     Returns:
-        LaTeX that needs booktabs, with a comment that says how to compile it.
+        LaTeX that needs booktabs and tabularx, with a comment that says how to compile it.
     """
     of_row = setups(comparison.rows)
-    tables = [_table(rows, of_row[rows[0].record.run_key]) for rows in comparison.rankings]
+    tables = [
+        _table(rows, start, of_row[rows[0].record.run_key])
+        for rows in comparison.rankings
+        for start in range(0, len(rows), ROWS)
+    ]
     if not tables:
         tables = [escaped("There are no finished runs to compare.") + "\n"]
     left_out = (
@@ -80,27 +90,27 @@ def _character(char: str) -> str:
     return char if " " <= char <= "~" else f"U+{ord(char):04X}"
 
 
-def _table(rows: Sequence[Row], setup: str) -> str:
-    """Return the table of one ranking, with a caption that says what its rows have in common."""
-    names = " & ".join(escaped(name) for name in COLUMNS)
+def _table(rows: Sequence[Row], start: int, setup: str) -> str:
+    """Return a page's rows of a ranking, with a caption that says what all have in common."""
+    page = rows[start : start + ROWS]
+    caption = " ".join(_sentences(rows, setup))
+    if len(rows) > ROWS:
+        caption += f" Rows {start + 1} to {start + len(page)} of {len(rows)}."
+    heads = [" & ".join(map(escaped, line)) for line in zip(*COLUMNS, strict=True)]
     lines = [
         r"\begin{table}",
-        r"\centering\small",
-        rf"\caption{{{escaped(_caption(rows, setup))}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(COLUMNS) - 1)}}}",
+        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{escaped(caption)}}}",
+        rf"\begin{{tabularx}}{{\linewidth}}{{@{{}}{_WRAPPED}{'r' * (len(COLUMNS) - 1)}@{{}}}}",
         r"\toprule",
-        rf"{names} \\",
+        *(rf"{head} \\" for head in heads),
         r"\midrule",
-        *(rf"{' & '.join(_cells(row))} \\" for row in rows),
+        *(rf"{' & '.join(_cells(row))} \\" for row in page),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabularx}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _caption(rows: Sequence[Row], setup: str) -> str:
-    return " ".join(_sentences(rows, setup))
 
 
 def _sentences(rows: Sequence[Row], setup: str) -> Iterator[str]:
@@ -132,4 +142,9 @@ def _cells(row: Row) -> list[str]:
         "" if row.train_seconds is None else f"{row.train_seconds:.1f}",
     )
     bold = rf"\textbf{{{score}}}" if row.best else score
-    return [escaped(label_of(row)), bold, *map(escaped, cells)]
+    return [_breakable(escaped(label_of(row))), bold, *map(escaped, cells)]
+
+
+def _breakable(name: str) -> str:
+    """Return an escaped name that may go on in the next line behind ``@`` and ``_``."""
+    return re.sub(r"@|\\_", r"\g<0>\\allowbreak{}", name)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from harness.errors import UserError
 from harness.record import Epoch, Record
 from reports.comparison import Row
-from reports.panels import Curve, Look, Panel, line_keys, looks, panels, title_height
+from reports.panels import Curve, Look, Panel, line_keys, looks, panels, repeated, title_height
 from reports.sheet import HEIGHT, MARGINS, Foot, Margins, panel_heights, sheet
 
 T = TypeVar("T")
@@ -61,6 +61,7 @@ def draw_lines(
     styles = looks(row for _, known in drawn for row, _ in known)
     fitting = replace(margins, top=title_height(panel for panel, _ in drawn))
     heights = panel_heights(len(drawn), height)
+    note += repeated([[row for row, _ in known] for _, known in drawn], styles, lines=True)
     figure, all_axes = sheet(heights, Foot(line_keys(styles), note), margins=fitting)
     for axes, (panel, known) in zip(all_axes, drawn, strict=True):
         draw_panel(axes, panel, known, styles)

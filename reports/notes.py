@@ -31,8 +31,13 @@ def average_setups(means: Sequence[Average]) -> list[str]:
     return [described(mean.setup, names[mean.group]) for mean in means]
 
 
-def ranking_notes(comparison: Comparison) -> Iterator[str]:
-    """Say what is not ranked together, how differences were tested, and which could not be."""
+def ranking_notes(comparison: Comparison, *, with_differences: bool) -> Iterator[str]:
+    """Say what is not ranked together, how differences were tested, and which could not be.
+
+    Args:
+        comparison: of any runs.
+        with_differences: whether the reader sees the differences, or only the mark of the best.
+    """
     if comparison.unfair:
         yield (
             "NOT A FAIR RANKING: as asked for, runs are ranked together that differ in "
@@ -46,7 +51,7 @@ def ranking_notes(comparison: Comparison) -> Iterator[str]:
             "instance; set the same for all of them to rank them together."
         )
     differences = [row.difference for row in comparison.rows if row.difference is not None]
-    yield from _tests(differences)
+    yield from _tests(differences, with_differences)
     fewer = sum(difference.seeds < SEEDS_TO_CLAIM for difference in differences)
     if fewer:
         yield (
@@ -55,20 +60,25 @@ def ranking_notes(comparison: Comparison) -> Iterator[str]:
         )
 
 
-def _tests(differences: Sequence[Difference]) -> Iterator[str]:
+def _tests(differences: Sequence[Difference], shown: bool) -> Iterator[str]:
     """Say how differences were tested, what the mark means, and what could not be tested."""
     tested = [difference for difference in differences if difference.how is not None]
-    if tested:
+    if tested and shown:
         yield (
             f"Differences to the best row of a ranking: {_counted(map(_test, tested))}; of two "
-            "possible tests the more cautious one; p-values after Holm, over the ranking."
+            "possible tests the more cautious one; p-values after Holm, over the ranking. An "
+            "interval holds for its difference alone, so that it may exclude 0 where p, which is "
+            "corrected, is above 0.05."
         )
+    if tested:
         yield (
             "* best: every other row of its ranking is worse, at 5 % after Holm's correction. A "
             "ranking without the mark has no best row."
         )
+    if tested and not shown:
+        yield "harness report --format md shows each difference, its interval, p-value and test."
     if any(difference.seeds == 1 for difference in tested):
-        yield "Of one seed an interval holds for these trained models, not for their methods."
+        yield "Of one seed a test holds for these trained models, not for their methods."
     untested = [difference for difference in differences if difference.how is None]
     if untested:
         yield f"Differences not tested: {_counted(str(d.reason) for d in untested)}."

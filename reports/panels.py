@@ -17,12 +17,13 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from harness.errors import UserError
 from harness.record import Record
-from reports.comparison import Row, compare, identity, is_bundled
+from reports.comparison import Row, compare, is_bundled
 from reports.figures import FAINT, GIB, INK, MIB
 from reports.labels import cut, label_of
 from reports.notes import setups
 from reports.palette import method_colour, printable, words
 from reports.sheet import MARGINS, WIDTH
+from reports.variants import identity
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES: Any = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 2)))
@@ -170,6 +171,25 @@ def looks(rows: Iterable[Row]) -> dict[str, Look]:
         for method, labels in methods.items()
         for number, label in enumerate(labels)
     }
+
+
+def repeated(drawn: Iterable[Sequence[Row]], styles: Mapping[str, Look], lines: bool) -> str:
+    """Return the sentence that a note ends with where rows of one panel look alike, else nothing.
+
+    Args:
+        drawn: the rows of every panel.
+        styles: the look of every label.
+        lines: whether lines are drawn, not dots.
+    """
+    alike = 0
+    for rows in drawn:
+        found = [styles[label_of(row)] for row in rows]
+        seen = [(look.colour, look.line if lines else (look.marker, look.filled)) for look in found]
+        alike += sum(seen.count(own) > 1 for own in seen)
+    if not alike:
+        return ""
+    kinds, number = ("Lines", len(LINES)) if lines else ("Marks", 2 * len(MARKERS))
+    return f" {kinds} repeat after {number} settings of a method: {alike} rows share theirs."
 
 
 def dot_keys(styles: Mapping[str, Look]) -> dict[str, Artist]:

@@ -18,6 +18,7 @@ from reports.panels import (
     draw_front,
     draw_interval,
     looks,
+    repeated,
     score_label,
     score_limits,
     set_title,
@@ -51,6 +52,7 @@ def score_figure(
     found = comparable(records, what, cost)
     styles = looks(row for panel in found for row in panel.rows)
     margins = replace(MARGINS, top=title_height(found) + above)
+    note += repeated([panel.rows for panel in found], styles, lines=False)
     foot = Foot(dot_keys(styles), note)
     figure, all_axes = sheet(panel_heights(len(found)), foot, margins=margins)
     for axes, panel in zip(all_axes, found, strict=True):

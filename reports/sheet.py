@@ -14,14 +14,14 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from reports.figures import FAINT
-from reports.labels import cut
+from reports.labels import cut_apart
 
 WIDTH = 4.5
 SMALL = 6.5
 NOTE_CHARACTERS = 88
 LEGEND_WIDTHS = {5: 9, 3: 22, 2: 37, 1: 80}
 """Characters of the longest label, by columns."""
-LEGEND_LINE, NOTE_LINE = 0.145, 0.125
+LEGEND_LINE, NOTE_LINE = 0.118, 0.125
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Foot:
         if self.keys:
             figure.legend(
                 list(self.keys.values()),
-                [cut(label, LEGEND_WIDTHS[1]) for label in self.keys],
+                cut_apart(list(self.keys), LEGEND_WIDTHS[1]),
                 loc="lower center",
                 bbox_to_anchor=(0.5, self._note_height / height),
                 ncols=self._columns,

@@ -72,7 +72,7 @@ def comparison_table(comparison: Comparison, groups: Groups = NO_GROUPS) -> Rend
     """
     of_row = setups(comparison.rows)
     tables = [_ranking_table(rows, of_row) for rows in comparison.rankings]
-    return Group(*tables, *map(Text, _notes(comparison, groups)))
+    return Group(*tables, *map(Text, _notes(comparison, groups, with_differences=False)))
 
 
 def _ranking_table(rows: Sequence[Row], of_row: Mapping[str, str]) -> Table:
@@ -103,7 +103,7 @@ def comparison_markdown(comparison: Comparison, groups: Groups = NO_GROUPS) -> s
     rules = ["---" if name in LEFT_COLUMNS else "---:" for name in shown]
     rows = [shown, rules, *([escaped(of[name]) for name in shown] for of in cells)]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
-    notes = [f"\n{escaped(note)}" for note in _notes(comparison, groups)]
+    notes = [f"\n{escaped(note)}" for note in _notes(comparison, groups, with_differences=True)]
     return "\n".join(lines + notes) + "\n"
 
 
@@ -123,6 +123,16 @@ def gib(nbytes: int, digits: int = 2) -> str:
 def percent(score: float) -> str:
     """Return a fraction in percent with one digit."""
     return f"{100 * score:.1f}"
+
+
+def difference_text(found: Difference) -> str:
+    """Return a difference in points with its interval and corrected p-value, where it has one."""
+    points = f"{100 * found.mean:+.1f}"
+    if found.interval is None or found.p_holm is None:
+        return f"{points}, not tested"
+    low, high = (f"{100 * end:+.1f}" for end in found.interval)
+    p = "p < 0.001" if found.p_holm < 0.001 else f"p {found.p_holm:.3f}"
+    return f"{points} ({low}..{high}), {p}"
 
 
 def _add_section(table: Table, lines: Sequence[Line]) -> None:
@@ -255,7 +265,7 @@ def _cells(row: Row, setup: str) -> dict[str, str]:
         "test score (%)": percent(row.mean) + _deviation(row) + ("*" if row.best else ""),
         "95 % interval": _interval(row),
         "min..max": ends,
-        "difference to best": "" if row.difference is None else _difference(row.difference),
+        "difference to best": "" if row.difference is None else difference_text(row.difference),
         "seeds": str(len(row.seeds)),
         "peak (GiB)": "" if row.peak_bytes is None else gib(row.peak_bytes),
         "of full": "" if row.peak_ratio is None else f"{100 * row.peak_ratio:.0f} %",
@@ -263,16 +273,6 @@ def _cells(row: Row, setup: str) -> dict[str, str]:
         "train (s)": "" if row.train_seconds is None else f"{row.train_seconds:.1f}",
     }
     return {name: printable(cell) for name, cell in cells.items()}
-
-
-def _difference(found: Difference) -> str:
-    """Return a difference in points with its interval and corrected p-value, where it has one."""
-    points = f"{100 * found.mean:+.1f}"
-    if found.interval is None or found.p_holm is None:
-        return f"{points}, not tested"
-    low, high = (f"{100 * end:+.1f}" for end in found.interval)
-    p = "p < 0.001" if found.p_holm < 0.001 else f"p {found.p_holm:.3f}"
-    return f"{points} ({low}..{high}), {p}"
 
 
 def _deviation(of: Row | Average) -> str:
@@ -283,13 +283,13 @@ def _interval(of: Row | Average) -> str:
     return "" if of.interval is None else "..".join(percent(end) for end in of.interval)
 
 
-def _notes(comparison: Comparison, groups: Groups) -> Iterator[str]:
+def _notes(comparison: Comparison, groups: Groups, *, with_differences: bool) -> Iterator[str]:
     """Say what the numbers are, averages, what blind predictors reach, and what was left out."""
     if not comparison.rows:
         yield "There are no finished runs to compare."
     else:
         yield "Mean ± standard deviation over seeds; interval of the mean by Student's t."
-    yield from map(printable, ranking_notes(comparison))
+    yield from map(printable, ranking_notes(comparison, with_differences=with_differences))
     means = averages(comparison.rows, groups)
     for average, setup in zip(means, average_setups(means), strict=True):
         yield printable(_average_note(average, setup))

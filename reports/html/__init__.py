@@ -18,7 +18,8 @@ from reports.html.svg import inline_svg
 from reports.labels import label_of
 from reports.notes import average_setups, ranking_notes, setups
 from reports.palette import words
-from reports.tables import NO_GROUPS, gib, percent
+from reports.statistics import Difference
+from reports.tables import NO_GROUPS, difference_text, gib, percent
 
 FIGURES: Final = ("score-memory", "tasks", "memory", "curves")
 """Plots of the page; the others are for `harness plot`."""
@@ -93,7 +94,7 @@ def page(
         problems=problems,
         rankings=_rankings(comparison),
         ranking_columns=RANKING,
-        notes=list(ranking_notes(comparison)),
+        notes=list(ranking_notes(comparison, with_differences=True)),
         averages=_averages(comparison, groups),
         average_columns=AVERAGES,
         figures=_figures(records),
@@ -170,13 +171,17 @@ def _row_cells(row: Row) -> list[Cell]:
         _number(row.deviation, percent),
         _interval(row.interval),
         _number(len(row.seeds), str),
-        _number(row.difference.mean if row.difference else None, percent),
+        _difference(row.difference),
         _number(row.peak_bytes, gib),
         _number(row.peak_ratio, lambda ratio: f"{100 * ratio:.0f}"),
         _number(params.trainable if params else None, lambda count: f"{count:,}"),
         _number(row.trainable_percent, lambda share: f"{share:.2f}"),
         _number(row.train_seconds, lambda seconds: f"{seconds:.1f}"),
     ]
+
+
+def _difference(found: Difference | None) -> Cell:
+    return Cell("") if found is None else Cell(difference_text(found), found.mean)
 
 
 def _run_cells(record: Record) -> list[Cell]:

@@ -11,7 +11,7 @@ from harness.errors import UserError
 from harness.memory.categories import CATEGORIES
 from harness.record import Memory, Record
 from reports.figures import INK
-from reports.labels import cut, label_of
+from reports.labels import cut_apart, label_of
 from reports.palette import CATEGORY_COLOURS, words
 from reports.panels import (
     Panel,
@@ -25,7 +25,7 @@ from reports.sheet import SMALL, Foot, Margins, sheet
 
 BAR = 0.155
 BAR_SHARE = 0.74
-LABEL, CHARACTER = 38, 0.055
+LABEL, CHARACTER = 46, 0.0525
 """Characters of the longest label, and the inches of one."""
 NOTE = (
     "At the moment of the highest total, of the seed with the highest. Kernel workspace is what "
@@ -87,7 +87,7 @@ def _draw_panel(axes: Axes, bars: Sequence[Bar]) -> None:
 
 
 def _name_bars(axes: Axes, bars: Sequence[Bar]) -> None:
-    axes.set_yticks(range(len(bars)), [cut(label, LABEL) for label, _ in bars])
+    axes.set_yticks(range(len(bars)), cut_apart([label for label, _ in bars], LABEL))
     axes.set_ylim(len(bars) - 0.4, -0.6)
     axes.tick_params(axis="y", length=0, labelsize=SMALL, labelcolor=INK)
 

@@ -20,6 +20,7 @@ from reports.panels import (
     log_scale,
     looks,
     panels,
+    repeated,
     set_title,
     size_unit,
     title_height,
@@ -56,9 +57,9 @@ def draw(records: Sequence[Record]) -> Figure:
         )
     styles = looks(point.row for _, points in drawn for point in points)
     margins = replace(MARGINS, top=title_height(panel for panel, _ in drawn))
-    figure, all_axes = sheet(
-        panel_heights(len(drawn)), Foot(dot_keys(styles), NOTE), margins=margins
-    )
+    rows = [[point.row for point in points] for _, points in drawn]
+    foot = Foot(dot_keys(styles), NOTE + repeated(rows, styles, lines=False))
+    figure, all_axes = sheet(panel_heights(len(drawn)), foot, margins=margins)
     for axes, (panel, points) in zip(all_axes, drawn, strict=True):
         _draw_panel(axes, points, styles)
         set_title(axes, panel)

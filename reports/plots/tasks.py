@@ -16,6 +16,7 @@ from reports.panels import (
     dot_keys,
     looks,
     panels,
+    repeated,
     score_limits,
     title_of,
 )
@@ -34,7 +35,8 @@ def draw(records: Sequence[Record]) -> Figure:
     """Return one strip for every ranking."""
     found = panels(records)
     styles = looks(row for panel in found for row in panel.rows)
-    foot = Foot(dot_keys(styles), NOTE)
+    note = NOTE + repeated([panel.rows for panel in found], styles, lines=False)
+    foot = Foot(dot_keys(styles), note)
     figure, all_axes = sheet([STRIP] * len(found), foot, columns=1, margins=MARGINS)
     for axes, panel in zip(all_axes, found, strict=True):
         _draw_strip(axes, panel, styles)

@@ -1,11 +1,12 @@
 """The fourteen statements with their verdicts, for the terminal, for Markdown and for JSON."""
 
+import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -17,13 +18,14 @@ from reports.reproduce.verdicts import ClaimVerdict, PartVerdict
 HEADER = ("comparison", "effect", "interval", "tasks", "seeds", "examples", "verdict")
 _LEFT = ("comparison", "verdict")
 _STYLES = {"supported": "green", "contradicted": "red", "undecided": "yellow", "no data": "dim"}
+_GO_ON = " \\"
 _OPEN = ("undecided", "no data")
 NOTES = (
     "Effects are means over tasks: points of the score (Rsum as its mean recall), or ratios; * is "
     "told beside and decides nothing.",
-    "Intervals: hierarchical bootstrap over tasks, seeds, and test examples where the runs' "
-    "predictions are at hand, 95 % (90 % for an equivalence); p-values by Holm over fourteen "
-    "statements. A verdict takes two tasks and 5 seeds of each.",
+    "Intervals: bootstrap over tasks and, within a task, over seeds crossed with test examples "
+    "where the runs' predictions are at hand, 95 % (90 % for an equivalence); p-values by Holm "
+    "over fourteen statements. A verdict takes two tasks and 5 seeds of each.",
 )
 
 
@@ -88,12 +90,33 @@ def _headline(own: ClaimVerdict) -> str:
     return f"{own.verdict}{p_value}{', ' + own.scale if own.scale else ''}"
 
 
-def _commands(own: ClaimVerdict) -> Iterator[Text]:
-    """Return the commands as lines that are not wrapped, so that they can be copied."""
+def _commands(own: ClaimVerdict) -> Iterator[RenderableType]:
     if own.verdict in _OPEN and own.claim.commands:
         yield Text("   Runs that decide it:")
-        for command in own.claim.commands:
-            yield Text(f"     {command}", no_wrap=True, overflow="ignore")
+        yield from map(_Command, own.claim.commands)
+
+
+@dataclass(frozen=True)
+class _Command:
+    """A command that can be copied at any width: a terminal would cut one long line off.
+
+    Attributes:
+        text: the command on one line.
+    """
+
+    text: str
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield lines within the terminal, all but the last with the shell's sign to go on."""
+        lines = textwrap.wrap(
+            self.text,
+            options.max_width - len(_GO_ON),
+            initial_indent=" " * 5,
+            subsequent_indent=" " * 7,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        yield Text(f"{_GO_ON}\n".join(lines), no_wrap=True, overflow="ignore")
 
 
 def _reasons(own: ClaimVerdict) -> Iterator[str]:

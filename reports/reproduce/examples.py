@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.record import Record
 from reports.predictions import example_scores
@@ -24,7 +23,7 @@ class ExampleScores:
         self._output = output
         self._known: dict[str, Examples | None] = {}
 
-    def effect(self, part: Part, units: Sequence[Unit]) -> NDArray[np.float64] | None:
+    def effect(self, part: Part, units: Sequence[Unit]) -> Examples | None:
         """Return a contrast of scores on every example, in points, as a mean over units.
 
         Args:
@@ -32,8 +31,8 @@ class ExampleScores:
             units: of one task and seed.
 
         Returns:
-            float64 [examples]; None where the part is not about scores, or runs were not asked
-            the same, or their predictions are not at hand.
+            None where the part is not about scores, or runs were not asked the same, or their
+            predictions are not at hand.
 
         Raises:
             UserError: predictions are not those that a run wrote.
@@ -47,7 +46,7 @@ class ExampleScores:
             return None
         signs = np.tile([term.sign for term in part.terms], len(units))
         total = sum(sign * one.scores for sign, one in zip(signs, known, strict=True))
-        return 100 * np.asarray(total, dtype=np.float64) / len(units)
+        return Examples(known[0].asked, 100 * np.asarray(total, dtype=np.float64) / len(units))
 
     def _of(self, record: Record) -> Examples | None:
         if self._output is None:

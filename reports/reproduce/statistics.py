@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from reports.statistics import Examples
+
 RESAMPLES = 10_000
 RNG_SEED = 0
 POWER = 0.8
@@ -18,8 +20,9 @@ MOST_SEEDS = 1000
 
 Values = Mapping[str, Sequence[float]]
 """By task, one value for each seed."""
-Examples = Mapping[str, Sequence[NDArray[np.float64] | None]]
+ByExample = Mapping[str, Sequence[Examples | None]]
 """Likewise, the effect on every test example; None where it is not known."""
+_BATCH_NUMBERS = 5_000_000  # counts of drawn examples that are held at once
 
 
 @dataclass(frozen=True)
@@ -50,14 +53,18 @@ class Bootstrap:
 
 
 def hierarchical_bootstrap(
-    values: Values, resamples: int = RESAMPLES, *, examples: Examples | None = None
+    values: Values, resamples: int = RESAMPLES, *, examples: ByExample | None = None
 ) -> Bootstrap:
-    """Resample tasks, the seeds of every task drawn, and the examples of every seed drawn.
+    """Resample tasks and, within every task drawn, its seeds and its test examples.
 
     The seeds of one task are no independent draws of what a method does elsewhere, so that tests
-    on the pooled values would be too sure of themselves. The same values give the same numbers.
+    on the pooled values would be too sure of themselves. Within a task, seeds and examples are
+    crossed: all its seeds answer the same test set, so that a resample draws its examples once,
+    for all seeds. Drawn anew for every seed, their error would average out over seeds, which it
+    does not: more seeds make no larger test set. The same values give the same numbers.
 
-    Source: Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8.
+    Source: Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8; Owen,
+    "The pigeonhole bootstrap", Annals of Applied Statistics 1, 2007, for crossed samples.
 
     Args:
         values: of at least one task, each with at least one seed.
@@ -79,30 +86,51 @@ def hierarchical_bootstrap(
 
 def _resampled_means(
     seeds: NDArray[np.float64],
-    examples: Sequence[NDArray[np.float64] | None],
+    examples: Sequence[Examples | None],
     count: int,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Return the means of ``count`` resamples of a task's seeds and their examples."""
+    """Return the means of ``count`` resamples of a task's seeds and its test examples."""
     picks = rng.integers(len(seeds), size=(count, len(seeds)))
-    drawn = seeds[picks]
+    errors = np.zeros((count, len(seeds)))
+    for alike in _by_test_set(examples):
+        scores = np.stack([own.scores for _, own in alike])
+        errors[:, [seed for seed, _ in alike]] = _example_errors(scores, count, rng)
+    return (seeds[picks] + np.take_along_axis(errors, picks, axis=1)).mean(axis=1)
+
+
+def _by_test_set(examples: Sequence[Examples | None]) -> list[list[tuple[int, Examples]]]:
+    """Return the numbers of the seeds that were asked the same, with what they scored."""
+    found: dict[str, list[tuple[int, Examples]]] = {}
     for seed, own in enumerate(examples):
         if own is not None:
-            here = picks == seed
-            drawn[here] += _example_errors(own, int(here.sum()), rng)
-    return drawn.mean(axis=1)
+            found.setdefault(own.asked, []).append((seed, own))
+    return list(found.values())
 
 
 def _example_errors(
-    own: NDArray[np.float64], count: int, rng: np.random.Generator
+    scores: NDArray[np.float64], count: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return by how much the means of ``count`` resamples of examples miss their own mean.
+    """Return by how much every seed's mean over ``count`` resamples of examples misses its mean.
 
-    Examples are right or wrong, so that few values occur: how often each is drawn is multinomial.
+    Examples are right or wrong, so that few columns occur: how often each is drawn is multinomial.
+
+    Args:
+        scores: [seeds, examples].
+        count: of resamples; each draws the same examples for all seeds.
+        rng: drawn from.
+
+    Returns:
+        [count, seeds].
     """
-    levels, times = np.unique(own, return_counts=True)
-    drawn = rng.multinomial(len(own), times / len(own), size=count)
-    return drawn @ levels / len(own) - own.mean()
+    size = scores.shape[1]
+    columns, times = np.unique(scores, axis=1, return_counts=True)
+    errors = np.empty((count, len(scores)))
+    step = max(1, _BATCH_NUMBERS // len(times))
+    for start in range(0, count, step):
+        batch = errors[start : start + step]
+        batch[:] = rng.multinomial(size, times / size, size=len(batch)) @ columns.T / size
+    return errors - scores.mean(axis=1)
 
 
 def within_deviation(values: Values) -> float | None:

@@ -7,9 +7,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from harness.record import Record
 from reports.comparison import is_bundled
 from reports.reproduce.contrasts import Claim, Part
@@ -22,13 +19,13 @@ from reports.reproduce.statistics import (
     MIN_SEEDS,
     MIN_TASKS,
     Bootstrap,
-    Examples,
+    ByExample,
     Values,
     hierarchical_bootstrap,
     seeds_needed,
     within_deviation,
 )
-from reports.statistics import holm
+from reports.statistics import Examples, holm
 
 Verdict = Literal["supported", "contradicted", "undecided", "no data"]
 CONFIDENCE = 0.95
@@ -175,7 +172,7 @@ def decide_part(part: Part, found: Units, scores: ExampleScores = NO_SCORES) -> 
 
 def _by_task(
     part: Part, units: Sequence[Unit], scores: ExampleScores
-) -> tuple[Values, Examples, int]:
+) -> tuple[Values, ByExample, int]:
     """Return by task, for each seed and data with its hosts averaged, effects; and the seeds.
 
     The effects are those of the runs, and those on every example.
@@ -196,8 +193,8 @@ def _by_task(
     return values, examples, seeds
 
 
-def _size(examples: NDArray[np.float64] | None) -> int:
-    return 0 if examples is None else len(examples)
+def _size(examples: Examples | None) -> int:
+    return 0 if examples is None else len(examples.scores)
 
 
 def _by_rule(part: Part, found: Bootstrap) -> tuple[Verdict, float]:
@@ -251,7 +248,7 @@ def _what_it_takes(part: Part, found: Bootstrap, values: Values, seeds: int) -> 
     if needed is None:
         return "needs more than 1000 seeds a task: the effect is at its bound"
     if needed <= seeds and len(values) >= MIN_TASKS:
-        return "needs more tasks, not more seeds: the effect differs between tasks"
+        return "needs more tasks or larger test sets: seeds are not what leaves it open"
     return f"needs {needed} seeds a task"
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from reports.figures import FAINT, GIB, INK
 from reports.labels import cut
@@ -16,6 +17,8 @@ from reports.studies.summary import StudyReport
 
 FEW = 12
 """So many points are all named; of more, those of the front."""
+TICKS = 5
+"""So many fit below the axis, be they of five digits."""
 NEAR = 0.04
 """Points closer than this share of the axis get their numbers on different sides."""
 
@@ -37,6 +40,7 @@ def pareto(report: StudyReport) -> Figure | None:
     _draw_front(axes, report)
     _draw_budget(axes, report)
     _draw_numbers(axes, named)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=TICKS - 1))
     axes.set_xlabel("peak memory of a training step (GiB)")
     axes.set_ylabel(score_name(report, "test"))
     return figure

@@ -91,7 +91,7 @@ def _point(point: Point, report: StudyReport) -> tuple[str, ...]:
 def _effects(report: StudyReport) -> Iterator[Section]:
     if report.score is not None:
         rows = [row for e in report.score.analysis.effects for row in _effect(e, report)]
-        head = ("factor", "level", "mean score (%)", "effect (points)", "95 % interval")
+        head = ("factor", "level", "mean score (%)", "from the mean (points)", "95 % interval")
         yield Section("Main effects on the test score", head, tuple(rows), left=2)
 
 

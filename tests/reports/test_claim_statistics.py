@@ -16,7 +16,7 @@ from reports.reproduce.statistics import (
     seeds_needed,
     within_deviation,
 )
-from reports.statistics import holm
+from reports.statistics import Examples, holm
 
 SCORES = st.floats(-5, 5, allow_nan=False)
 VALUES = st.dictionaries(
@@ -97,8 +97,8 @@ def test_the_spread_is_pooled_within_tasks() -> None:
 
 def test_resampled_examples_widen_the_interval_and_leave_the_effect() -> None:
     values = {"a": [1.0, 1.2], "b": [1.1]}
-    right = np.repeat([100.0, -100.0, 0.0], [30, 20, 50])
-    alike = np.full(50, 7.0)
+    right = Examples("", np.repeat([100.0, -100.0, 0.0], [30, 20, 50]))
+    alike = Examples("", np.full(50, 7.0))
     whole = hierarchical_bootstrap(values)
     wider = hierarchical_bootstrap(values, examples={"a": [right, right], "b": [None]})
     same = hierarchical_bootstrap(values, examples={"a": [alike, alike], "b": [None]})
@@ -109,11 +109,24 @@ def test_resampled_examples_widen_the_interval_and_leave_the_effect() -> None:
     assert high < wider.interval(0.95)[1]
 
 
-def test_the_spread_over_examples_is_the_standard_error_of_their_mean() -> None:
-    examples = np.random.default_rng(0).choice([-100.0, 0.0, 100.0], 400)
-    found = hierarchical_bootstrap({"a": [0.0]}, examples={"a": [examples]})
-    assert found.draws.std() == pytest.approx(examples.std() / 400**0.5, rel=0.05)
+@pytest.mark.parametrize("seeds", [1, 5])
+def test_the_spread_over_examples_is_the_error_of_their_mean_for_any_number_of_seeds(
+    seeds: int,
+) -> None:
+    examples = Examples("", np.random.default_rng(0).choice([-100.0, 0.0, 100.0], 400))
+    found = hierarchical_bootstrap({"a": [0.0] * seeds}, examples={"a": [examples] * seeds})
+    assert found.draws.std() == pytest.approx(examples.scores.std() / 400**0.5, rel=0.05)
     assert found.draws.mean() == pytest.approx(0.0, abs=0.1)
+
+
+def test_examples_of_another_test_set_are_drawn_apart() -> None:
+    scores = np.random.default_rng(0).choice([-100.0, 0.0, 100.0], 400)
+    apart = [Examples(asked, scores) for asked in "pqrs"]
+    found = hierarchical_bootstrap({"a": [0.0] * 4}, examples={"a": apart})
+    # Of four test sets with the same weight, a resample of the sets takes each once on average:
+    # the squares of four multinomial counts sum to 4 * (1 + 3 / 4).
+    expected = scores.std() / 400**0.5 * (7 / 16) ** 0.5
+    assert found.draws.std() == pytest.approx(expected, rel=0.05)
 
 
 def with_predictions(record: Record, output: Path, examples: int) -> Record:

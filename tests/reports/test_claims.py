@@ -397,17 +397,26 @@ def test_every_selected_setting_is_one_that_methods_have() -> None:
 
 @pytest.mark.parametrize("width", [80, 120])
 @pytest.mark.parametrize("records", [[], pairs(), pairs(seeds=[0])], ids=len)
-def test_verdicts_fit_the_terminal_but_for_commands(width: int, records: list[Record]) -> None:
+def test_verdicts_fit_the_terminal(width: int, records: list[Record]) -> None:
     hostile = [r.model_copy(update={"dataset": "<b>|x[red]\x1b[31m"}) for r in records]
     found = decide_all(hostile)
     file = StringIO()
     Console(file=file, width=width, color_system=None).print(claims_shown(found))
-    lines = file.getvalue().splitlines()
-    assert max(len(line) for line in lines if "harness compare" not in line) <= width
+    assert max(map(len, file.getvalue().splitlines())) <= width
     assert "\x1b" not in file.getvalue()
     assert "<b>" not in claims_markdown(found)
     for own in found:
         assert f"{own.claim.id} {own.claim.sentence}"[:60] in file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_commands_that_a_terminal_shows_can_be_copied(width: int) -> None:
+    file = StringIO()
+    Console(file=file, width=width, color_system=None).print(claims_shown(decide_all([])))
+    joined = file.getvalue().replace("\\\n", "")
+    commands = [command for claim in CLAIMS for command in claim.commands]
+    shown = [line.split() for line in joined.splitlines() if line.startswith("     harness")]
+    assert shown == [command.split() for command in commands]
 
 
 def test_verdicts_are_json_ready() -> None:

@@ -15,6 +15,7 @@ from harness.testing.records import make_memory, make_provenance, make_record
 from reports.comparison import compare
 from reports.html import page as page_of
 from reports.html.svg import inline_svg
+from reports.tables import difference_text
 
 HOSTILE = "<script>alert(1)</script>\" onload='x' </style> {{ 7*7 }} &amp; \x1b[31m"
 SHOWN = HOSTILE.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
@@ -91,6 +92,16 @@ def test_the_page_shows_scores_memory_figures_and_provenance():
         assert words in outline.text
     assert outline.tags["svg"] == 4
     assert "bundled" not in outline.text
+
+
+def test_a_difference_has_its_interval_and_p_value_or_is_not_tested():
+    tested = {"full": (0.95, 0.96, 0.955), "lst": (0.70, 0.72, 0.715)}
+    runs = [make_record(m, n, score) for m, own in tested.items() for n, score in enumerate(own)]
+    for made in (runs, runs[::3]):
+        comparison = compare(made)
+        text = difference_text(comparison.rows[1].difference)
+        assert text in Outline(page_of(comparison, made)).text
+    assert text.endswith("not tested")
 
 
 def test_the_page_needs_nothing_beside_itself():

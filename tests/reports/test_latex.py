@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.testing.records import make_memory, make_provenance, make_record
 from reports.comparison import compare
-from reports.latex import PREAMBLE, comparison_latex, escaped
+from reports.latex import PREAMBLE, ROWS, comparison_latex, escaped
 
 HOSTILE = (
     r"\input{/etc/passwd} $x_2$ 100% #1 & {~^} [a] * -- `q' " + '"<|>" 中é\x1b\n\\end{document}'
@@ -34,24 +34,54 @@ def alone(tables: str) -> str:
 def test_a_ranking_is_a_booktabs_table_with_the_numbers():
     text = comparison_latex(compare(records()))
     for words in (
-        r"\begin{tabular}{lrrrrrrr}",
+        r"\begin{tabularx}{\linewidth}",
         r"\toprule",
         r"\midrule",
         r"\bottomrule",
         r"full & 96.0 $\pm$ 1.0 & 93.5\textendash{}98.5 & 3 &",
-        r"mp\_ismoe & 91.0",
+        r"mp\_\allowbreak{}ismoe & 91.0",
         r"vqa accuracy on the test split of easy-vqa (vqa), recipe default, backbone scenes\_vl",
         "Student's t",
         "% Left out: 0 limited, 0 unfinished runs.",
     ):
         assert words in text
-    assert text.index("full &") < text.index("mp\\_ismoe &") < text.index("lst &")
+    assert text.index("full &") < text.index("ismoe &") < text.index("lst &")
 
 
 def test_every_ranking_has_a_table_of_its_own():
     other = make_record("lst", task="gqa", dataset="scenes-gqa")
     text = comparison_latex(compare([*records(), other]))
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{table}") == 2
+    assert text.count(r"\begin{tabularx}") == text.count(r"\end{table}") == 2
+
+
+def many(number: int):
+    """Return runs of as many settings, whose names take several lines of their column."""
+    config = make_record().config
+    chosen = [{"expert_hidden": 64 + n, "noise_scale": n / 7} for n in range(number)]
+    return [
+        make_record(
+            config={**config, "method": {**config["method"], "config": own}},
+            preset="low_pre_no_noise",
+            score=0.5 + n / 1000 + seed * n**2 / 10_000,
+            seed=seed,
+        )
+        for n, own in enumerate(chosen)
+        for seed in range(2)
+    ]
+
+
+def test_a_long_ranking_is_a_table_for_every_page_of_it():
+    text = comparison_latex(compare(many(ROWS + 1)))
+    assert text.count(r"\begin{table}") == 2
+    assert f"Rows 1 to {ROWS} of {ROWS + 1}." in text
+    assert f"Rows {ROWS + 1} to {ROWS + 1} of {ROWS + 1}." in text
+    assert comparison_latex(compare(many(ROWS))).count(r"\begin{table}") == 1
+
+
+def test_a_long_name_may_be_wrapped_within_its_words():
+    assert r"mp\_\allowbreak{}ismoe@\allowbreak{}low\_\allowbreak{}pre" in comparison_latex(
+        compare(many(2))
+    )
 
 
 def test_bundled_data_and_runs_left_out_are_told():
@@ -86,17 +116,30 @@ def test_ordinary_text_stays_as_it_is(text):
     assert escaped(text).replace("-{}", "-") == " ".join(text.split())
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
-def test_the_tables_compile(tmp_path):
-    names = dict.fromkeys(("dataset", "task", "recipe", "backbone", "preset"), HOSTILE)
-    hostile = make_record(HOSTILE, **names)
-    (tmp_path / "tables.tex").write_text(alone(comparison_latex(compare([*records(), hostile]))))
+def compiled(records, folder) -> str:
+    """Compile the document that the preamble's comment describes; return what pdflatex says."""
+    (folder / "tables.tex").write_text(alone(comparison_latex(compare(records))))
     done = subprocess.run(
         ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "tables"],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stdout
-    assert (tmp_path / "tables.pdf").stat().st_size > 0
+    assert (folder / "tables.pdf").stat().st_size > 0
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_the_tables_compile(tmp_path):
+    names = dict.fromkeys(("dataset", "task", "recipe", "backbone", "preset"), HOSTILE)
+    compiled([*records(), make_record(HOSTILE, **names)], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_the_tables_stay_on_the_page(tmp_path):
+    said = compiled([*records(), *many(2 * ROWS)], tmp_path)
+    assert "Overfull" not in said
+    assert "Float too large" not in said

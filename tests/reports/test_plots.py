@@ -4,17 +4,21 @@ from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
 
+import matplotlib as mpl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from harness.errors import UserError
 from harness.record import Quality
 from harness.testing.records import make_memory, make_provenance, make_record
 from reports import plots
+from reports.figures import DPI, STYLE
 from reports.palette import CATEGORY_COLOURS, METHOD_COLOURS
 from reports.panels import front, log_limits, log_ticks
+from reports.sheet import Foot, sheet
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = "<script>alert(1)</script> $x_2$ 100% \\frac{1}{ & |\x1b[31m"
@@ -153,6 +157,36 @@ def test_memory_names_its_categories_and_the_peak_of_every_method():
     assert "saved backbone" not in text
     for scale in (1, 2, 3):
         assert f"{make_memory(scale).train_peak_bytes / 2**20:.3g}" in text
+
+
+def settings(number: int):
+    """Return runs of one method in as many settings."""
+    config = make_record().config
+    return [
+        make_record(
+            config={**config, "method": {**config["method"], "config": {"experts": n}}},
+            score=0.5 + n / 100,
+        )
+        for n in range(number)
+    ]
+
+
+@pytest.mark.parametrize(("name", "looks"), [("tasks", 14), ("score-memory", 14), ("curves", 7)])
+def test_a_note_says_where_settings_outnumber_their_looks(name, looks):
+    assert "repeat after" not in shown(name, settings(looks))
+    text = " ".join(shown(name, settings(looks + 1)).split())
+    assert f"repeat after {looks} settings of a method: 2 rows share" in text
+
+
+def test_a_long_legend_fills_the_foot_that_it_is_given():
+    keys = {f"setting {n} {'x' * 40}": Line2D([], []) for n in range(40)}
+    with mpl.rc_context(STYLE):
+        foot = Foot(keys, "a note")
+        figure, _ = sheet([1.0], foot)
+        figure.set_dpi(DPI)
+        [legend] = figure.legends
+        top = legend.get_window_extent(figure.canvas.get_renderer()).y1 / DPI
+    assert 0 < foot.height - top < 0.2
 
 
 def test_lines_of_equal_memory_are_those_of_full_fine_tuning():

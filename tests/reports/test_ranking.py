@@ -71,6 +71,19 @@ def test_a_row_that_beats_every_other_is_the_best():
     assert "* best: every other row" in shown(records)
 
 
+def test_tests_are_described_where_their_results_are_shown():
+    records = [*runs("lst", BETTER), *runs("lora", WORSE)]
+    markdown, terminal = comparison_markdown(compare(records)), sentences(shown(records))
+    for words in (
+        "paired t-test over 5 seeds (1 row)",
+        "An interval holds for its difference alone",
+    ):
+        assert words in markdown
+        assert words not in terminal
+    assert "--format md shows each difference" in terminal
+    assert "--format md" not in markdown
+
+
 def test_one_row_that_is_near_takes_the_mark_away():
     records = [*runs("lst", BETTER), *runs("lora", WORSE), *runs("unipt", NEAR)]
     assert best(compare(records)) == []
@@ -112,7 +125,7 @@ def test_examples_tell_one_seed_apart_and_the_note_says_of_what(tmp_path):
     ]
     assert best(compare(records)) == []
     assert best(compare(records, output=tmp_path)) == ["lst"]
-    text = sentences(shown(records, output=tmp_path))
+    text = comparison_markdown(compare(records, output=tmp_path))
     assert "paired bootstrap over 100 examples and one seed (1 row)" in text
     assert "holds for these trained models" in text
 
@@ -207,6 +220,22 @@ def test_what_tasks_write_is_scored_by_example(score, lines, expected, tmp_path)
 def test_a_metric_that_is_no_mean_has_no_scores_by_example(score, line, tmp_path):
     record = with_lines(with_metric(score), [line] * 20, tmp_path)
     assert example_scores(record, tmp_path) is None
+
+
+def test_a_mean_near_another_metric_is_not_taken_for_it(tmp_path):
+    lines = [{"label": "yes", "prediction": "yes" if n < 410 else "no"} for n in range(510)]
+    accuracy, f1 = 410 / 510, 0.8000
+    both = with_lines(with_metric((accuracy + f1) / 2), lines, tmp_path)
+    assert abs(accuracy - (accuracy + f1) / 2) < 1 / 510
+    assert example_scores(both, tmp_path) is None
+
+
+def test_a_box_that_rounding_turns_over_is_still_a_score_by_example(tmp_path):
+    covered = {"box": [0, 0, 1, 1], "prediction": [0, 0, 1, 0.9]}
+    record = with_lines(with_metric(0.9), [covered] * 10, tmp_path)
+    assert example_scores(record, tmp_path).scores.sum() == 10
+    far = record.model_copy(update={"metrics": with_metric(0.7).metrics})
+    assert example_scores(far, tmp_path) is None
 
 
 def test_absent_predictions_are_no_fault_and_changed_ones_are(tmp_path):

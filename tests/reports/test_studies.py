@@ -182,6 +182,16 @@ def test_a_factor_with_one_value_has_no_effect():
     assert "lr has no two values among the scored runs: it has no effect here." in shown(report)
 
 
+def test_effects_are_said_to_be_distances_from_the_mean():
+    study, records = make_study(
+        {"method.mixture": (False, True)}, lambda point, seed: 0.8 + 0.02 * point["method.mixture"]
+    )
+    report = summarise(study, records)
+    for text in (study_markdown(report), shown(report)):
+        assert "from the mean" in text
+        assert "+1.00" in text  # half of what one level has more than the other
+
+
 def test_a_conditional_factor_is_said_to_be_one():
     axes = {"method.bits": (4, 8, 32), "method.rounding": ("nearest", "noise")}
     points = [point for point in every_point(axes) if point["method.bits"] != 32]

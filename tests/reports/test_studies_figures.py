@@ -10,6 +10,7 @@ from PIL import Image
 
 from harness.testing.studies import make_study
 from reports.studies import draw, summarise
+from reports.studies.pareto_figure import pareto
 
 AXES = {"method.bits": (2, 3, 4, 8), "method.experts": (2, 4, 8), "method.noise": (0.0, 0.5, 1.0)}
 NAMES = ("main_effects", "interactions", "importances", "pareto", "learning_curves")
@@ -75,6 +76,18 @@ def test_few_points_are_all_named(tmp_path):
     text = svg_text(tmp_path / "pareto.svg")
     assert "1: bits=2" in text
     assert "2: bits=4" in text
+
+
+@pytest.mark.parametrize("step", [2**16, 2**20, 3 * 2**24])
+def test_the_peaks_below_the_front_are_few_enough_to_be_told_apart(step):
+    study, records = make_study(
+        {"method.bits": (2, 4, 8)},
+        lambda point, seed: 0.8,
+        peak_bytes=lambda point: 2**26 + step * point["method.bits"],
+    )
+    figure = pareto(summarise(study, records))
+    low, high = figure.axes[0].get_xlim()
+    assert 2 <= sum(low <= tick <= high for tick in figure.axes[0].get_xticks()) <= 5
 
 
 def test_nothing_is_drawn_where_everything_failed(tmp_path):
