@@ -70,6 +70,11 @@ class TrainConfig(Config):
     grad_checkpoint: bool = Field(
         False, description="Run the backbone's blocks again in the backward pass, to save memory."
     )
+    compile: bool = Field(
+        False,
+        description="Compile the steps by torch.compile: their numbers differ in the last bits, "
+        "and memory is measured without.",
+    )
     threads: int = Field(2, ge=1, description="CPU threads of one run; part of its identity.")
 
     @property

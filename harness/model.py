@@ -41,6 +41,11 @@ class AdaptedModel(nn.Module):
         """Return the head's output for what the method's ``encode`` returned, or a store of it."""
         return self.head(self.method.adapt(states))
 
+    def compile_steps(self) -> None:
+        """Have the forward passes of training and evaluation compiled when they are next run."""
+        self.forward = torch.compile(self.forward)  # type: ignore[method-assign]
+        self.from_states = torch.compile(self.from_states)  # type: ignore[method-assign]
+
     def on_fit_start(self, ctx: FitContext) -> None:
         """Calibrate a low-bit backbone where it asks for rows; then the method prepares itself."""
         low_bit = self.method.backbone.low_bit

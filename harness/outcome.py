@@ -128,8 +128,9 @@ class Outcome:
     def _time(self) -> Time | None:
         if not self.trainer:
             return None
-        state = self.trainer.state
+        state, config = self.trainer.state, self.config.train
         steps = state.step_seconds or [0.0]
+        median = float(np.median(steps))
         rows = state.step * self.trainer.order.rows_of_a_step
         use = FeatureUse(
             used=self.features is not None,
@@ -140,13 +141,14 @@ class Outcome:
         return Time(
             train_seconds=state.train_seconds,
             steps=state.step,
-            step_seconds_median=float(np.median(steps)),
+            step_seconds_median=median,
             step_seconds_p95=float(np.quantile(steps, 0.95)),
             examples_per_second=rows / state.train_seconds if state.train_seconds else 0.0,
             eval_seconds=state.eval_seconds + self.test_seconds,
             inference_ms_per_example=self.latency_ms,
             total_seconds=self.seconds(),
             features=use,
+            compile_seconds=sum(steps) - len(steps) * median if config.compile else None,
         )
 
 

@@ -82,7 +82,12 @@ class FeatureUse(_Model):
 
 
 class Time(_Model):
-    """Wall-clock times; none of them is part of a Record's core."""
+    """Wall-clock times; none of them is part of a Record's core.
+
+    Attributes:
+        compile_seconds: what the steps, of which ``train.compile`` compiles in some, took beyond as
+            many median ones; None where nothing is compiled.
+    """
 
     train_seconds: float
     steps: int
@@ -93,6 +98,7 @@ class Time(_Model):
     inference_ms_per_example: float
     total_seconds: float
     features: FeatureUse
+    compile_seconds: float | None = None
 
 
 class Quality(_Model):

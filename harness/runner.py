@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from harness.adaptation import save_adaptation
 from harness.checkpoint import load_tensors, save_tensors
+from harness.compilation import check_compiler
 from harness.config import RunConfig
 from harness.context import Context
 from harness.data import Examples
@@ -64,6 +65,7 @@ def run(config: RunConfig, options: RunOptions, progress: Progress | None = None
     device = pick_device(config.device)
     if device.type == "cuda":
         torch.cuda.set_device(device)  # generators, events and synchronisation are the current's
+    check_compiler(config.train, device)
     config = settle_precision(config, device)
     progress = progress or make_progress(options.verbosity)
     tracking = TrackingWorker.start(options.tracking_uri, options.output)
@@ -185,6 +187,8 @@ def _prepare(
     if config.memory.profile:
         progress.phase("memory")
         current.report = measure_memory(config, task, model, examples)
+    if config.train.compile:  # after memory, which is that of the eager step
+        model.compile_steps()
     current.context = Context(config, task, model, examples)
     current.features = _features(current, task, examples, options)
     current.trainer = Trainer(

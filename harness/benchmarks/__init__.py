@@ -16,6 +16,7 @@ BENCHMARKS = {
     "job": "harness.benchmarks.job",
     "prediction": "harness.benchmarks.prediction",
     "features": "harness.benchmarks.features",
+    "compile": "harness.benchmarks.compile",
     "experts": "methods.experts.bench",
     "low_bits": "methods.quantization.bench",
 }

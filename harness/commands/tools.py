@@ -110,7 +110,8 @@ def bench(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="startup, loop, job, prediction, features, experts, low_bits; default: all."
+            help="startup, loop, job, prediction, features, compile, experts, low_bits; default: "
+            "all."
         ),
     ] = None,
     as_json: Json = False,
@@ -120,8 +121,9 @@ def bench(
 
     startup: whole processes of the quick commands. loop: the training loop against a bare PyTorch
     loop. job: wall-clock time and memory of the main job. prediction: predicted steps of T5.
-    features: a study with and without stored features. experts: many experts against few, and
-    against a loop over them. low_bits: frozen forwards against dense ones.
+    features: a study with and without stored features. compile: compiled steps against eager ones.
+    experts: many experts against few, and against a loop over them. low_bits: frozen forwards
+    against dense ones.
     """
     from harness.benchmarks import lines, measure
 
