@@ -5,6 +5,7 @@ import json
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -88,7 +89,11 @@ def run(config: RunConfig, options: RunOptions, progress: Progress | None = None
             if options.rerun == "always":
                 _checkpoint_path(options.output, key).unlink(missing_ok=True)
             _store(store, current.record("failed", CUT_OFF))
-            record, path = _make(current, task, data, device, options, progress)
+            record, path = _make(
+                current,
+                options.output,
+                lambda: _execute(current, task, data, device, options, progress),
+            )
         warning = tracking.finish(path, run_files(record, options.output)) if path else None
         if warning:
             progress.message(warning)
@@ -98,26 +103,19 @@ def run(config: RunConfig, options: RunOptions, progress: Progress | None = None
         tracking.close()
 
 
-def _make(
-    current: Outcome,
-    task: Task,
-    data: TaskData,
-    device: torch.device,
-    options: RunOptions,
-    progress: Progress,
-) -> tuple[Record, Path | None]:
+def _make(current: Outcome, output: Path, work: Callable[[], Record]) -> tuple[Record, Path | None]:
     """Do the work; return its Record and the Record's file, None where the disk is full."""
-    store = RecordStore(options.output)
+    store = RecordStore(output)
     try:
-        record = _execute(current, task, data, device, options, progress)
+        record = work()
     except UserError as error:
         _store(store, current.record("failed", str(error)))
         raise
     path = _store(store, record)
     if path is None:  # the checkpoint stays, so that the same command loses little
-        return current.record("disk_full", f"{NO_SPACE} {options.output}"), None
+        return current.record("disk_full", f"{NO_SPACE} {output}"), None
     if record.status == "done":
-        _checkpoint_path(options.output, current.run_key).unlink(missing_ok=True)
+        _checkpoint_path(output, current.run_key).unlink(missing_ok=True)
     return record, path
 
 

@@ -191,7 +191,8 @@ class MpIsmoe(NetworkMethod):
         """Restore what ``extra_state`` returned."""
         super().load_extra_state(state)
         for i, mixture in enumerate(mixtures(self.network)):
-            mixture.last_load.copy_(state[f"load.{i}"])
+            if f"load.{i}" in state:  # an adaptation of an earlier revision has none
+                mixture.last_load.copy_(state[f"load.{i}"])
         self._requantizer.load_state_dict(state)
 
     def backbone_state_hash(self) -> str:
