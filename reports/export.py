@@ -1,7 +1,6 @@
 """Records as one tidy table: a run a row, every value in a column of its own."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -75,11 +74,8 @@ def save(path: Path, content: bytes) -> None:
     Raises:
         UserError: it cannot be written.
     """
-    mask = os.umask(0)
-    os.umask(mask)
     try:
         write_atomic(path, content)
-        path.chmod(0o666 & ~mask)  # others may read a report, unlike a temporary file
     except OSError as error:
         raise UserError(
             f"--to {path}: cannot write there ({error.strerror}). Name a file in a folder that you "

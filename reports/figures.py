@@ -5,6 +5,7 @@ and as SVG.
 """
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Final
@@ -52,6 +53,13 @@ STYLE: Any = {
 }
 BACKGROUND = {"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.85}
 BASELINE_STYLES = (":", (0, (4, 1, 1, 1)), (0, (1, 3)), "--")
+
+
+def file_of(figure: Figure, suffix: str) -> bytes:
+    """Return a figure as a file in a format of ``NO_DATE``, the same one every day."""
+    file = BytesIO()
+    figure.savefig(file, format=suffix, dpi=DPI, metadata=NO_DATE[suffix])
+    return file.getvalue()
 
 
 def learning_curve(record: Record, path: Path) -> tuple[Path, Path]:

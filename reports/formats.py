@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 FORMATS: Final = ("html", "md", "tex", "csv", "parquet")
 FILES: Final = ("html", "parquet")
 """Formats that nobody reads in a terminal."""
+WRITTEN: Final = ("html", "md", "tex", "csv")
+"""Formats of which a comparison and a study each leave a file."""
 _SUFFIXES: Final = {"htm": "html", "markdown": "md", "latex": "tex"}
 
 

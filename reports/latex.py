@@ -10,11 +10,12 @@ from reports.notes import setups
 from reports.palette import words
 from reports.tables import gib, percent
 
-PREAMBLE = r"""% To compile this file alone, put before it
-%   \documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,tabularx}\begin{document}
-% and behind it \end{document}. In a document of your own, load booktabs and tabularx, and \input
-% this file.
-"""
+PACKAGES: Final = ("booktabs", "tabularx")
+OPENING: Final = (
+    r"\begin{table}",
+    r"\centering\footnotesize\setlength{\tabcolsep}{3pt}\setlength{\belowcaptionskip}{4pt}",
+)
+"""The first lines of every table."""
 COLUMNS: Final = (
     ("", "Method"),
     ("Score", "(%)"),
@@ -50,6 +51,7 @@ _SPECIAL: Final = {
     "]": "{]}",
     "*": "{*}",
     "±": r"$\pm$",
+    "×": r"$\times$",
     "–": r"\textendash{}",
 }
 """A bracket or a star behind a row's end would be its argument."""
@@ -72,7 +74,21 @@ def comparison_latex(comparison: Comparison) -> str:
     left_out = (
         f"% Left out: {comparison.limited} limited, {comparison.unfinished} unfinished runs.\n"
     )
-    return "\n".join([PREAMBLE + left_out, *tables])
+    return "\n".join([preamble(PACKAGES) + left_out, *tables])
+
+
+def preamble(packages: Sequence[str]) -> str:
+    """Return the comment that says how to compile a file of tables which need some packages."""
+    document = rf"\usepackage{{{','.join(packages)}}}\begin{{document}}"
+    return (
+        "% To compile this file alone, put before it\n"
+        rf"%   \documentclass{{article}}\usepackage[T1]{{fontenc}}{document}"
+        "\n"
+        r"% and behind it \end{document}. In a document of your own, load "
+        f"{' and '.join(packages)}, and\n"
+        r"% \input this file."
+        "\n"
+    )
 
 
 def escaped(text: str) -> str:
@@ -98,8 +114,7 @@ def _table(rows: Sequence[Row], start: int, setup: str) -> str:
         caption += f" Rows {start + 1} to {start + len(page)} of {len(rows)}."
     heads = [" & ".join(map(escaped, line)) for line in zip(*COLUMNS, strict=True)]
     lines = [
-        r"\begin{table}",
-        r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+        *OPENING,
         rf"\caption{{{escaped(caption)}}}",
         rf"\begin{{tabularx}}{{\linewidth}}{{@{{}}{_WRAPPED}{'r' * (len(COLUMNS) - 1)}@{{}}}}",
         r"\toprule",

@@ -5,15 +5,12 @@ from typing import Any
 
 import torch
 
+from harness.bare_trainer import bare_trainer
 from harness.benchmarks.timing import bench_device, duel, interval
 from harness.clock import seconds
 from harness.compilation import check_compiler
 from harness.config import RunConfig, RunRequest, resolve
-from harness.context import Context
-from harness.data import Examples
 from harness.loop import Trainer
-from harness.model import build_model, build_task
-from harness.progress import SilentProgress
 
 METHODS = ("full", "lst", "mp_ismoe")
 LIMIT = 512
@@ -56,12 +53,7 @@ def _config(method: str, compiled: bool) -> RunConfig:
 def _trainer(config: RunConfig, device: torch.device) -> Trainer:
     """Return a trainer that runs the backbone in every step."""
     check_compiler(config.train, device)
-    torch.manual_seed(config.seed)
-    task = build_task(config)
-    data = task.load(config.limit)
-    model = build_model(config, task, device).model
-    examples = Examples(data, model.method.backbone, device)
-    context = Context(config, task, model, examples)
+    trainer = bare_trainer(config, device)
     if config.train.compile:
-        model.compile_steps()
-    return Trainer(config, task, model, examples, None, context, SilentProgress())
+        trainer.model.compile_steps()
+    return trainer

@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from harness.bare_trainer import bare_trainer
 from harness.benchmarks.timing import duel
 from harness.config import RunRequest, resolve
-from harness.context import Context
-from harness.data import Examples
 from harness.features import FeatureStore
-from harness.loop import Trainer
-from harness.model import build_model, build_task
 from harness.optimizers import make_optimizer
 from harness.precision import autocast, settle_precision
-from harness.progress import SilentProgress
 from methods.base import SideMethod
 
 REQUEST = RunRequest(
@@ -64,14 +60,10 @@ class Contest:
         device = torch.device(REQUEST.device)
         config = self.config = settle_precision(resolve(REQUEST), device)
         torch.set_num_threads(config.train.threads)
-        torch.manual_seed(config.seed)
-        self.task = build_task(config)
-        data = self.task.load(config.limit)
-        self.model = build_model(config, self.task, device).model
+        trainer = self.trainer = bare_trainer(config, device)
+        self.task, self.model, self.examples = trainer.task, trainer.model, trainer.examples
         self.precision = lambda: autocast(device, config.train)
-        self.examples = Examples(data, self.model.method.backbone, device)
-        context = Context(config, self.task, self.model, self.examples)
-        self.model.method.on_fit_start(context)
+        self.model.method.on_fit_start(trainer.context)
         assert isinstance(self.model.method, SideMethod)
         self.features = FeatureStore(
             folder,
@@ -81,16 +73,8 @@ class Contest:
             self.precision,
             {},
         )
-        self.trainer = Trainer(
-            config,
-            self.task,
-            self.model,
-            self.examples,
-            self.features,
-            context,
-            SilentProgress(),
-        )
-        self.steps = self.trainer.order.steps
+        trainer.features = self.features
+        self.steps = trainer.order.steps
         self.optimizer = make_optimizer(self.model, config.train)
         self.scheduler = torch.optim.lr_scheduler.ConstantLR(self.optimizer, factor=1.0)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]

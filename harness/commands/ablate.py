@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from harness.config import RunConfig
     from harness.design import Design
     from harness.study import Objective, Study
-    from reports.studies import StudyReport
+    from reports.studies import StudyForms
     from tasks.base import Task, TaskData
 
 EXAMPLES = examples(
@@ -125,11 +125,10 @@ def ablate(
     run_options = RunOptions(
         output, tracking_uri, verbosity, check_rerun(rerun), launcher=check_launcher(launcher)
     )
-    ablation = Ablation(
-        design, ask, run_options, workers, _predictor(), lambda study: _report(study, output)
-    )
+    reporter = _Reporter(output)
+    ablation = Ablation(design, ask, run_options, workers, _predictor(), reporter)
     done = ablation.run()
-    _show(done, output, as_json)
+    _show(reporter.found, output, as_json)
     if ablation.interrupted:
         print("Interrupted; the state is kept. Repeat the command to go on.", file=sys.stderr)
         return 130
@@ -183,30 +182,30 @@ def _predictor() -> "Callable[[RunConfig], int]":
     return predict
 
 
-def _report(study: "Study", output: Path) -> list[Path]:
-    """Write what a study found, in words and figures, and return the files."""
-    from harness.record import write_atomic
-    from reports.studies import draw, study_markdown
+class _Reporter:
+    """Writes a study's report in words and figures; ``found`` is what was written."""
 
-    found = _summary(study, output)
-    folder = output / "studies" / study.name
-    text = write_atomic(folder / "study.md", study_markdown(found).encode())
-    return [text, *draw(found, folder)]
+    found: "StudyForms"
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+
+    def __call__(self, study: "Study") -> list[Path]:
+        from harness.record import write_atomic
+        from harness.study import study_records
+        from reports.formats import WRITTEN
+        from reports.studies import StudyForms, draw
+
+        self.found = StudyForms(study, study_records(study, self.output))
+        folder = self.output / "studies" / study.name
+        contents = {f"study.{form}": self.found.content(form) for form in WRITTEN}
+        files = [write_atomic(folder / name, content) for name, content in contents.items()]
+        return [*files, *draw(self.found.report, folder)]
 
 
-def _summary(study: "Study", output: Path) -> "StudyReport":
-    from harness.study import study_records
-    from reports.studies import summarise
-
-    return summarise(study, study_records(study, output))
-
-
-def _show(study: "Study", output: Path, as_json: bool) -> None:
-    from reports.studies import report_data, study_table
-
-    found = _summary(study, output)
+def _show(found: "StudyForms", output: Path, as_json: bool) -> None:
     if as_json:
-        print_json(report_data(found))
+        print_json(found.data())
         return
-    stdout_console().print(study_table(found))
-    print(f"Tables and figures: {output / 'studies' / study.name}", file=sys.stderr)
+    stdout_console().print(found.table())
+    print(f"Tables and figures: {output / 'studies' / found.study.name}", file=sys.stderr)

@@ -223,10 +223,10 @@ class _Reporter:
 
     def __call__(self, records: "Sequence[Record]", folder: Path) -> list[Path]:
         from harness.record import write_atomic
+        from reports.formats import WRITTEN
 
         self.report = replace(self.report, records=records)
-        forms = ("html", "md", "tex", "csv")
-        contents = {f"report.{form}": self.report.content(form) for form in forms}
+        contents = {f"report.{form}": self.report.content(form) for form in WRITTEN}
         if self._tuned:
             contents["tuning.json"] = json.dumps(self._tuned, indent=1).encode()
         files = [write_atomic(folder / name, content) for name, content in contents.items()]

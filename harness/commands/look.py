@@ -18,12 +18,16 @@ from harness.commands.common import (
 
 if TYPE_CHECKING:
     from harness.record import Record
+    from reports.formats import Report
+    from reports.studies import StudyForms
 
 LIST_EXAMPLES = examples("harness list", "harness list methods --json")
 SHOW_EXAMPLES = examples("harness show mp_ismoe", "harness show lst --backbone t5-base")
 DOCS_EXAMPLES = examples("harness docs", "harness docs mp_ismoe lst --output pages")
 REPORT_EXAMPLES = examples(
-    "harness report --output runs", "harness report --output runs --to report.html"
+    "harness report --output runs",
+    "harness report --output runs --to report.html",
+    "harness report runs/studies/NAME.json --format tex",
 )
 
 
@@ -127,35 +131,51 @@ def report(
 ) -> None:
     """Compare the runs of an output folder, or show a study or a file of measured steps.
 
-    HTML and parquet go to report.html and report.parquet in --output where --to names no file.
+    HTML and parquet go to report.html and report.parquet in --output where --to names no file,
+    those of a study to study.html and study.parquet beside its figures.
     """
     from harness.errors import UserError
-    from reports.formats import FILES, Report, chosen_format
+    from reports.formats import FILES, chosen_format
 
     set_up_logging(verbose)
     if markdown and form not in (None, "md"):
         raise UserError(f"--markdown is --format md, and --format '{form}' is another. Give one.")
     chosen = chosen_format("md" if markdown else form, to)
-    if file is not None:
+    if file is not None and file.parent.name != "studies":
         if chosen is not None:
-            raise UserError(f"{file}: --format and --to are for runs; a file has --json.")
-        shown = _show_study if file.parent.name == "studies" else _show_steps
-        shown(file, as_json)
+            raise UserError(f"{file}: --format and --to are not for measured steps; see --json.")
+        _show_steps(file, as_json)
         return
-    records, problems = readable_records(output)
-    found = Report(records, problems, output, allow_unfair)
+    found, problems = (_study(file), []) if file else _comparison(output, allow_unfair)
     if chosen is not None:
         made = found.content(chosen)
         if to is None and chosen not in FILES and not as_json:
             print(made.decode(), end="")
             return
-        path = to or output / f"report.{chosen}"
-        told = {"file": str(path), "format": chosen, "records": len(records)}
+        folder = output if file is None else file.with_suffix("")
+        path = to or folder / f"{'report' if file is None else 'study'}.{chosen}"
+        told = {"file": str(path), "format": chosen, "records": len(found.records)}
         _write_report(path, made, told | {"unreadable": problems} if as_json else None)
     elif as_json:
         print_json(found.data())
     else:
         stdout_console().print(found.table())
+
+
+def _comparison(output: Path, allow_unfair: bool) -> tuple["Report", list[str]]:
+    """Return the runs of an output folder to report on, and what could not be read."""
+    from reports.formats import Report
+
+    records, problems = readable_records(output)
+    return Report(records, problems, output, allow_unfair), problems
+
+
+def _study(path: Path) -> "StudyForms":
+    from harness.study import read_study, study_records
+    from reports.studies import StudyForms
+
+    study = read_study(path)
+    return StudyForms(study, study_records(study, path.parent.parent))
 
 
 def readable_records(output: Path) -> tuple[list["Record"], list[str]]:
@@ -189,18 +209,6 @@ def _write_report(path: Path, content: bytes, told: dict[str, Any] | None) -> No
         print(f"Wrote {path}")
     else:
         print_json(told)
-
-
-def _show_study(path: Path, as_json: bool) -> None:
-    from harness.study import read_study, study_records
-    from reports.studies import report_data, study_table, summarise
-
-    study = read_study(path)
-    found = summarise(study, study_records(study, path.parent.parent))
-    if as_json:
-        print_json(report_data(found))
-    else:
-        stdout_console().print(study_table(found))
 
 
 def _show_steps(path: Path, as_json: bool) -> None:

@@ -2,11 +2,8 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from harness.errors import UserError
@@ -15,6 +12,7 @@ from reports import plots
 from reports.averages import averages
 from reports.comparison import Comparison, Row, is_bundled
 from reports.html.svg import inline_svg
+from reports.html.template import Cell, render
 from reports.labels import label_of
 from reports.notes import average_setups, ranking_notes, setups
 from reports.palette import words
@@ -59,14 +57,6 @@ RUNS: Final = (
 Number = int | float
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What a cell shows, and the number by which it is sorted, if it is one."""
-
-    text: str
-    value: float | None = None
-
-
 def page(
     comparison: Comparison,
     records: Sequence[Record],
@@ -81,15 +71,8 @@ def page(
         problems: what is wrong with the files that could not be read.
         groups: names of tasks, by the name of a group that is averaged where it is complete.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_readable,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2").render(
+    return render(
+        "comparison.html.j2",
         records=records,
         problems=problems,
         rankings=_rankings(comparison),
@@ -106,15 +89,6 @@ def page(
         origins=_origins(records),
         data=_data(records),
         notices=dict.fromkeys((r.dataset, text) for r in records for text in r.provenance.notices),
-    )
-
-
-def _readable(value: Any) -> Any:
-    """Replace what no page may hold, such as the signs that steer a terminal."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return "".join(
-        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in value
     )
 
 

@@ -8,7 +8,6 @@ draws. Being here is the registration.
 import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 
 from harness.errors import UserError, did_you_mean
 from harness.record import Record
-from reports.figures import DPI, NO_DATE, STYLE
+from reports.figures import NO_DATE, STYLE, file_of
 
 FORMATS: Final = tuple(NO_DATE)
 Draw = Callable[[Sequence[Record]], Figure]
@@ -70,15 +69,9 @@ def render(name: str, records: Sequence[Record], formats: Sequence[str]) -> dict
     draw: Draw = _module(name).draw
     with mpl.rc_context(STYLE):
         figure = draw(records)
-        return {suffix: _content(figure, suffix) for suffix in formats}
+        return {suffix: file_of(figure, suffix) for suffix in formats}
 
 
 def _module(name: str) -> ModuleType:
     check_name(name)
     return importlib.import_module(f"{__name__}.{name.replace('-', '_')}")
-
-
-def _content(figure: Figure, suffix: str) -> bytes:
-    file = BytesIO()
-    figure.savefig(file, format=suffix, dpi=DPI, metadata=NO_DATE[suffix])
-    return file.getvalue()

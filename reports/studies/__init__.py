@@ -2,7 +2,16 @@
 
 from reports.studies.data import report_data
 from reports.studies.figures import draw
+from reports.studies.forms import StudyForms
 from reports.studies.summary import StudyReport, summarise
 from reports.studies.tables import study_markdown, study_table
 
-__all__ = ["StudyReport", "draw", "report_data", "study_markdown", "study_table", "summarise"]
+__all__ = [
+    "StudyForms",
+    "StudyReport",
+    "draw",
+    "report_data",
+    "study_markdown",
+    "study_table",
+    "summarise",
+]

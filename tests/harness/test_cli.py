@@ -303,14 +303,18 @@ def test_a_run_of_a_study_that_ended_badly_is_exit_code_3(
     def run(self: Any) -> Study:
         names = {"method": "mp_ismoe", "task": "vqa", "dataset": "d", "backbone": "b"}
         axes = (Axis(field="method.bits", values=(8, 4)),)
-        return Study(
+        study = Study(
             schema=1, name="s", recipe="r", axes=axes, sampler="grid", cells=cells, **names
         )
+        self.report(study)
+        return study
 
     monkeypatch.setattr("harness.ablate.Ablation.run", run)
     code, out, _ = harness("ablate", "--output", str(tmp_path), "--json")
     assert code == expected
     assert json.loads(out)["name"] == "s"
+    written = {path.name for path in (tmp_path / "studies" / "s").iterdir()}
+    assert written == {f"study.{form}" for form in ("html", "md", "tex", "csv")}
 
 
 def test_the_studies_are_listed_as_one_document_too(harness: Run) -> None:

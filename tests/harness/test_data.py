@@ -3,24 +3,16 @@
 import numpy as np
 import torch
 
+from harness.bare_trainer import bare_trainer
 from harness.config import resolve
-from harness.context import Context
-from harness.data import Examples, Order
-from harness.model import build_model, build_task
+from harness.data import Order
 from harness.testing.runs import small_request
 
 
-def context() -> tuple[Context, Examples]:
-    config = resolve(small_request("lst", task="scenes_entailment", limit=60))
-    task = build_task(config)
-    torch.manual_seed(0)
-    model = build_model(config, task, torch.device("cpu")).model
-    examples = Examples(task.load(config.limit), model.method.backbone, torch.device("cpu"))
-    return Context(config, task, model, examples), examples
-
-
 def test_calibration_reads_the_same_rows_again_and_no_padding() -> None:
-    ctx, examples = context()
+    config = resolve(small_request("lst", task="scenes_entailment", limit=60))
+    trainer = bare_trainer(config, torch.device("cpu"))
+    ctx, examples = trainer.context, trainer.examples
     first, again = ([batch.rows.tolist() for batch in ctx.calibration(24)] for _ in range(2))
     assert first == again
     rows = [row for part in first for row in part]

@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from harness.bare_trainer import bare_trainer
 from harness.config import resolve
-from harness.context import Context
-from harness.data import Examples, sequential
+from harness.data import sequential
 from harness.distinct import encode_once, meeting_order
 from harness.loop import Trainer
-from harness.model import build_model, build_task
-from harness.progress import SilentProgress
 from harness.testing.runs import small_request
 
 METHODS = ["full", "prompt", "lst", "unipt", "side_tuning", "mp_ismoe"]
@@ -20,14 +18,9 @@ TASKS = ["vqa", "grounding", "image_text_retrieval", "video_text_retrieval"]
 def trainer_of(method: str, task_name: str, limit: int = 60) -> Trainer:
     """A trainer that encodes in every step, on few rows."""
     small = small_request(method, "train.eval_batch_size=24", task=task_name, limit=limit)
-    config = resolve(small)
-    task = build_task(config)
-    data = task.load(config.limit)
-    torch.manual_seed(0)
-    model = build_model(config, task, torch.device("cpu")).model.eval()
-    examples = Examples(data, model.method.backbone, torch.device("cpu"))
-    context = Context(config, task, model, examples)
-    return Trainer(config, task, model, examples, None, context, SilentProgress())
+    trainer = bare_trainer(resolve(small), torch.device("cpu"))
+    trainer.model.eval()
+    return trainer
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -3,12 +3,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections import Counter
-from html.parser import HTMLParser
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from outline import Outline, check_alone
 
 import reports.html
 from harness.testing.records import make_memory, make_provenance, make_record
@@ -19,46 +18,8 @@ from reports.tables import difference_text
 
 HOSTILE = "<script>alert(1)</script>\" onload='x' </style> {{ 7*7 }} &amp; \x1b[31m"
 SHOWN = HOSTILE.replace("\x1b", "\N{REPLACEMENT CHARACTER}")
-VOID = {"meta", "input", "link", "br", "img"}
 SCRIPT = Path(reports.html.__file__).with_name("page.js")
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Outline(HTMLParser):
-    """Collects what a page holds; fails where a tag is closed that is not open."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: Counter[str] = Counter()
-        self.attributes: list[tuple[str, str, str]] = []
-        self.texts: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.handle_startendtag(tag, attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags[tag] += 1
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] not in ("script", "style"):
-            self.texts.append(" ".join(data.split()))
-
-    def values(self, name: str) -> list[str]:
-        return [value for _, own, value in self.attributes if own == name]
-
-    @property
-    def text(self) -> str:
-        return " ".join(filter(None, self.texts))
 
 
 def page(records, problems=(), groups=MappingProxyType({})) -> str:
@@ -105,23 +66,7 @@ def test_a_difference_has_its_interval_and_p_value_or_is_not_tested():
 
 
 def test_the_page_needs_nothing_beside_itself():
-    text = page(records())
-    outline = Outline(text)
-    assert outline.values("src") == []
-    assert all(link.startswith("#") for link in outline.values("href"))
-    assert not re.search(r"url\((?!#)|@import|fetch\(|XMLHttpRequest", text)
-    assert outline.tags["script"] == outline.tags["style"] == 1
-
-
-def test_every_id_is_there_once_and_every_reference_is_met():
-    text = page(records())
-    outline = Outline(text)
-    ids = Counter(outline.values("id"))
-    assert set(ids.values()) == {1}
-    referred = {link[1:] for link in outline.values("href")} | set(
-        re.findall(r"url\(#([^)]+)\)", text)
-    )
-    assert referred <= set(ids)
+    check_alone(page(records()))
 
 
 def test_failed_limited_and_unreadable_runs_are_told():

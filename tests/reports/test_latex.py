@@ -8,8 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.testing.records import make_memory, make_provenance, make_record
+from harness.testing.studies import make_study
 from reports.comparison import compare
-from reports.latex import PREAMBLE, ROWS, comparison_latex, escaped
+from reports.latex import ROWS, comparison_latex, escaped
+from reports.studies import summarise
+from reports.studies.latex import ROWS as STUDY_ROWS
+from reports.studies.latex import study_latex
 
 HOSTILE = (
     r"\input{/etc/passwd} $x_2$ 100% #1 & {~^} [a] * -- `q' " + '"<|>" 中é\x1b\n\\end{document}'
@@ -27,7 +31,7 @@ def records():
 
 def alone(tables: str) -> str:
     """Return the document that the preamble's comment describes."""
-    packages = re.search(r"(\\documentclass.*\\begin\{document\})", PREAMBLE).group()
+    packages = re.search(r"(\\documentclass.*\\begin\{document\})", tables).group()
     return f"{packages}\n{tables}\n\\end{{document}}\n"
 
 
@@ -104,7 +108,7 @@ def test_escaped_text_holds_no_command_of_its_own(text):
     assert "--" not in shown
     plain = re.sub(
         r"\\(textbackslash|textasciicircum|textasciitilde|textless|textgreater|textbar"
-        r"|textasciigrave|textendash)\{\}|\$\\pm\$|\\[{}%$&#_]|\{''\}|\{[\[\]*]\}|-\{\}",
+        r"|textasciigrave|textendash)\{\}|\$\\(pm|times)\$|\\[{}%$&#_]|\{''\}|\{[\[\]*]\}|-\{\}",
         "",
         shown,
     )
@@ -116,9 +120,32 @@ def test_ordinary_text_stays_as_it_is(text):
     assert escaped(text).replace("-{}", "-") == " ".join(text.split())
 
 
-def compiled(records, folder) -> str:
+def test_a_study_has_a_table_for_every_section():
+    axes = {"method.bits": (2, 4), "method.experts": (2, 4, 8)}
+    text = study_latex(
+        summarise(*make_study(axes, lambda point, seed: 0.8 + point["method.bits"] / 50))
+    )
+    for words in (
+        r"\begin{tabular}{@{}lllrrrrrr@{}}",
+        "Settings, best validation score first",
+        "Main effects on the test score",
+        r"bits $\times$ experts: mean score (\%)",
+        "Shares of variance",
+        r"% best by validation: bits=4",
+    ):
+        assert words in text
+    assert text.count(r"\begin{table}") == text.count(r"\end{tabular}}") == 4
+
+
+def test_a_long_study_is_a_table_for_every_page_of_it():
+    axes = {"method.experts": tuple(range(2, STUDY_ROWS + 3))}
+    text = study_latex(summarise(*make_study(axes, lambda point, seed: 0.8)))
+    assert f"Rows {STUDY_ROWS + 1} to {STUDY_ROWS + 1} of {STUDY_ROWS + 1}." in text
+
+
+def compiled(tables: str, folder) -> str:
     """Compile the document that the preamble's comment describes; return what pdflatex says."""
-    (folder / "tables.tex").write_text(alone(comparison_latex(compare(records))))
+    (folder / "tables.tex").write_text(alone(tables))
     done = subprocess.run(
         ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "-no-shell-escape", "tables"],
         cwd=folder,
@@ -134,12 +161,24 @@ def compiled(records, folder) -> str:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_the_tables_compile(tmp_path):
     names = dict.fromkeys(("dataset", "task", "recipe", "backbone", "preset"), HOSTILE)
-    compiled([*records(), make_record(HOSTILE, **names)], tmp_path)
+    compiled(comparison_latex(compare([*records(), make_record(HOSTILE, **names)])), tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_the_tables_stay_on_the_page(tmp_path):
-    said = compiled([*records(), *many(2 * ROWS)], tmp_path)
+    said = compiled(comparison_latex(compare([*records(), *many(2 * ROWS)])), tmp_path)
+    assert "Overfull" not in said
+    assert "Float too large" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+def test_the_tables_of_a_study_compile_and_stay_on_the_page(tmp_path):
+    axes = {"method.bits": (2, HOSTILE), f"method.{HOSTILE}": tuple(range(STUDY_ROWS))}
+    study, made = make_study(axes, lambda point, seed: 0.8, seeds=(0, 1), name=HOSTILE)
+    lost = study.cells[0].model_copy(update={"status": "failed", "reason": HOSTILE * 3})
+    study = study.model_copy(update={"cells": (lost, *study.cells[1:])})
+    said = compiled(study_latex(summarise(study, made)), tmp_path)
     assert "Overfull" not in said
     assert "Float too large" not in said
