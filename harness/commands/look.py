@@ -25,7 +25,6 @@ LIST_EXAMPLES = examples("harness list", "harness list methods --json")
 SHOW_EXAMPLES = examples("harness show mp_ismoe", "harness show lst --backbone t5-base")
 DOCS_EXAMPLES = examples("harness docs", "harness docs mp_ismoe lst --output pages")
 REPORT_EXAMPLES = examples(
-    "harness report --output runs",
     "harness report --output runs --to report.html",
     "harness report runs/studies/NAME.json --format tex",
 )
