@@ -19,7 +19,7 @@ from harness.cards import TASKS
 from harness.config import RunConfig, RunRequest, resolve
 from harness.design import Design, Point
 from harness.dispatch import Ended, WorkerPool, make_pool
-from harness.errors import UserError
+from harness.errors import ConfigError, UserError
 from harness.groups import Group, save_group
 from harness.known_runs import KnownRuns
 from harness.matrix import RecordLog, check_options, warn_of_threads
@@ -28,6 +28,7 @@ from harness.proposals import open_proposals
 from harness.record import Epoch, Record, RecordStore, content_hash
 from harness.run_options import Rerun, RunOptions, ending_stands
 from harness.study import Cell, Objective, Study, save_study
+from reports.tables import gib
 
 PRUNED = "pruned: "
 
@@ -76,7 +77,8 @@ class Ablation:
         interrupted: whether Ctrl-C ended it.
 
     Raises:
-        UserError: no point of the design can be run, the storage does not answer, or see
+        UserError: no point of the design can be run, a value of an axis is wrong in itself (see
+            :meth:`harness.design.Design.wrong_values`), the storage does not answer, or see
             :func:`harness.matrix.check_options`.
     """
 
@@ -93,6 +95,8 @@ class Ablation:
         self.design, self.ask, self.options = design, ask, options
         self.workers, self.predict, self.report = workers, predict, report
         self.base = first_config(design, ask.request)
+        if wrong := design.wrong_values(self.base):
+            raise ConfigError(wrong)
         card = TASKS.card(self.base.task.name)
         self.primary = card.primary
         better = "maximize" if card.metrics[card.primary] == "max" else "minimize"
@@ -184,8 +188,8 @@ class Ablation:
                 peak = self.predict(configs[seeds[0]])
                 if peak > self.ask.budget_bytes:
                     reason = (
-                        f"a step is predicted to need {peak} bytes; the budget is "
-                        f"{self.ask.budget_bytes}"
+                        f"a step is predicted to need {gib(peak)} GiB; the budget is "
+                        f"{gib(self.ask.budget_bytes)} GiB"
                     )
         update: dict[str, Any] = {"predicted_peak_bytes": peak}
         if reason is not None:

@@ -5,12 +5,14 @@ Mistakes raise :class:`harness.errors.UserError` with the message that the comma
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from types import NoneType
+from typing import TYPE_CHECKING, Any, TypedDict, get_args, get_origin, get_type_hints
 
 from harness.errors import ConfigError, UserError, did_you_mean
 from harness.flat import flatten
@@ -30,6 +32,19 @@ logger = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 File = str | PathLike[str]
+Names = str | Collection[str]
+Seeds = int | Collection[int]
+_WORDS: Mapping[Any, str] = {
+    str: "a text",
+    PathLike[str]: "a path",
+    int: "a whole number",
+    bool: "True or False",
+    Mapping[str, Any]: "a mapping such as {'method.bits': 4}",
+    Collection[str]: "a list of texts",
+    Collection[int]: "a list of whole numbers",
+    NoneType: "None",
+}
+"""How messages name what an argument may be."""
 
 
 class Settings(TypedDict, total=False):
@@ -98,7 +113,7 @@ def run(*, method: str, task: str, seed: int = 0, **settings: "Unpack[Settings]"
         UserError: the request is wrong.
         KeyboardInterrupt: after Ctrl-C; the state is kept, and the same call goes on.
     """
-    _check("run", settings)
+    _check("run", settings, method=(method, str), task=(task, str), seed=(seed, int))
     from harness.commands.run import refuse_lists
     from harness.config import resolve
 
@@ -111,9 +126,9 @@ def run(*, method: str, task: str, seed: int = 0, **settings: "Unpack[Settings]"
 
 
 def compare(
-    methods: str | Sequence[str],
-    tasks: str | Sequence[str],
-    seeds: int | Sequence[int] = 1,
+    methods: Names,
+    tasks: Names,
+    seeds: Seeds = 1,
     *,
     workers: int = 1,
     launcher: str = "local",
@@ -144,7 +159,15 @@ def compare(
             kept, and the same call returns them when the rest can begin.
         KeyboardInterrupt: after Ctrl-C; the state is kept, and the same call goes on.
     """
-    _check("compare", settings)
+    _check(
+        "compare",
+        settings,
+        methods=(methods, Names),
+        tasks=(tasks, Names),
+        seeds=(seeds, Seeds),
+        workers=(workers, int),
+        launcher=(launcher, str),
+    )
     from harness.plan import make_plan, named_methods
     from harness.run_options import check_launcher
 
@@ -177,6 +200,7 @@ def records(output: File = "runs") -> list["Record"]:
     """
     from harness.runs import stored
 
+    _check_types({"output": (output, File)})
     return stored(Path(output))
 
 
@@ -216,13 +240,48 @@ def frame(records: Iterable["Record"]) -> "pd.DataFrame":
     return tidy(records)
 
 
-def _check(function: str, settings: Mapping[str, Any]) -> None:
-    """Raise where the call cannot be meant: a setting that there is not, or hidden packages."""
+def _check(function: str, settings: Mapping[str, Any], **own: tuple[Any, Any]) -> None:
+    """Raise where the call cannot be meant: hidden packages, unknown settings, or wrong types.
+
+    Args:
+        function: its name.
+        settings: see :class:`Settings`.
+        **own: the function's own arguments, each with what it may be.
+    """
     check_own_packages()
+    kinds = get_type_hints(Settings)
     for name in settings:
-        if name not in Settings.__annotations__:
-            hint = did_you_mean(name, Settings.__annotations__)
-            raise TypeError(f"harness.{function}() has no argument '{name}'.{hint}")
+        if name not in kinds:
+            raise TypeError(
+                f"harness.{function}() has no argument '{name}'.{did_you_mean(name, kinds)}"
+            )
+    _check_types({**own, **{name: (value, kinds[name]) for name, value in settings.items()}})
+
+
+def _check_types(arguments: Mapping[str, tuple[Any, Any]]) -> None:
+    """Raise ConfigError with every argument that is not of one of its types."""
+    problems = []
+    for name, (value, annotation) in arguments.items():
+        kinds = get_args(annotation) if annotation not in _WORDS else (annotation,)
+        if not any(_is(value, kind) for kind in kinds):
+            problems.append(f"{name}={value!r}: write {_or([_WORDS[kind] for kind in kinds])}.")
+    if problems:
+        raise ConfigError(problems)
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Return whether a value is of a type of ``_WORDS``; numpy's whole numbers are, too."""
+    if kind is int:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    if get_origin(kind) is Collection:
+        of_kind = isinstance(value, Collection) and not isinstance(value, str)
+        return of_kind and all(_is(one, get_args(kind)[0]) for one in value)
+    return isinstance(value, get_origin(kind) or kind)
+
+
+def _or(words: Sequence[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _request(settings: Settings) -> "RunRequest":
@@ -260,8 +319,6 @@ def _options(settings: Settings) -> "RunOptions":
 
 def _overrides(overrides: Mapping[str, Any]) -> tuple[str, ...]:
     """Return settings as ``--set`` takes them."""
-    if not isinstance(overrides, Mapping):
-        raise UserError(f"overrides={overrides!r}: write a mapping such as {{'method.bits': 4}}.")
     return tuple(f"{name}={_typed(name, value)}" for name, value in flatten(overrides))
 
 
@@ -279,13 +336,13 @@ def _typed(name: str, value: Any) -> str:
         ) from None
 
 
-def _words(names: str | Sequence[str]) -> str:
+def _words(names: Names) -> str:
     return names if isinstance(names, str) else ",".join(names)
 
 
-def _seeds(seeds: int | Sequence[int]) -> list[int]:
+def _seeds(seeds: Seeds) -> list[int]:
     """Return the seeds that a count or a list stands for."""
-    chosen = list(range(seeds)) if isinstance(seeds, int) else [int(seed) for seed in seeds]
+    chosen = [int(s) for s in seeds] if isinstance(seeds, Collection) else list(range(seeds))
     if not chosen or len(set(chosen)) < len(chosen):
         raise UserError(f"seeds={seeds!r}: write a count such as 3, or different seeds as [3, 7].")
     return chosen

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny
 
@@ -34,7 +34,7 @@ from harness.compatibility import (
 from harness.errors import ConfigError, UserError, did_you_mean
 from harness.registry import Choice, Config, Registry
 from harness.typed_values import read_file, read_overrides
-from harness.validation import validate
+from harness.validation import field_problems, validate
 
 Amp = Literal["off", "bf16", "auto"]
 Optimizer = Literal["adamw", "adamw_8bit", "adafactor", "galore"]
@@ -109,7 +109,9 @@ class MemoryConfig(Config):
 
 
 class Component(Config):
-    """One chosen entry of a registry with its resolved configuration."""
+    """One chosen entry of a registry, which is that of methods here, with its configuration."""
+
+    registry: ClassVar[Registry[Any]] = METHODS
 
     name: str
     preset: str | None
@@ -118,12 +120,14 @@ class Component(Config):
 
     @property
     def label(self) -> str:
-        """``name@preset``, or the name alone."""
-        return f"{self.name}@{self.preset}" if self.preset else self.name
+        """What a user types for it: an alias, ``name@preset``, or the name alone."""
+        return Choice(self.registry.card(self.name), self.preset).label
 
 
 class TaskChoice(Component):
     """A task with its dataset and recipe."""
+
+    registry = TASKS
 
     dataset: str
     recipe: str
@@ -132,6 +136,8 @@ class TaskChoice(Component):
 
 class BackboneChoice(Component):
     """A backbone with its weights, None for the bundled ones, and how they are quantised."""
+
+    registry = BACKBONES
 
     weights: str | None
     quantize: QuantizeConfig = QuantizeConfig()
@@ -230,6 +236,26 @@ def resolve(request: RunRequest) -> RunConfig:
         device=request.device,
         limit=request.limit,
     )
+
+
+def value_problems(config: RunConfig, path: str, value: Any) -> list[str]:
+    """Say whether ``section.field`` cannot have a value, whatever the other fields are.
+
+    Args:
+        config: of a run of the same method, task and backbone.
+        path: the field.
+        value: as :func:`harness.typed_values.parse_value` reads it.
+    """
+    problems: list[str] = []
+    values: Values = {section: {} for section in SECTIONS}
+    _apply(values, [(path, value)], problems)
+    quantize = _taken(values["backbone"], QuantizeConfig)
+    problems += field_problems("backbone", QuantizeConfig, quantize)
+    for section, given in values.items():
+        part = getattr(config, section)
+        held = part.config if isinstance(part, Component) else part
+        problems += field_problems(section, type(held), given)
+    return problems
 
 
 def _taken(values: dict[str, Any], config: type[Config]) -> dict[str, Any]:

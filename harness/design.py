@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from harness.config import RunConfig, RunRequest
+from harness.config import RunConfig, RunRequest, value_problems
 from harness.errors import ConfigError, UserError, did_you_mean
 from harness.flat import flatten
 from harness.study import Axis
@@ -149,6 +149,23 @@ class Design(BaseModel):
         set_here = tuple(f"{field}={typed(v)}" for field, v in self.overrides(point).items())
         return replace(base, overrides=(*base.overrides, *set_here))
 
+    def wrong_values(self, config: RunConfig) -> list[str]:
+        """Return which values of axes their fields cannot have: mistakes of the file.
+
+        A value is looked at alone, whether or not its axis applies: it is one of another type, or
+        outside the field's bounds. What is possible alone and impossible together with others is
+        no mistake: such a point is not run.
+
+        Args:
+            config: of any point that can be run.
+        """
+        problems: dict[str, None] = {}
+        for name, levels in self.axes.items():
+            of_levels = levels.values() if isinstance(levels, dict) else [{name: v} for v in levels]
+            for field, value in (pair for level in of_levels for pair in level.items()):
+                problems |= dict.fromkeys(value_problems(config, field, parse_value(typed(value))))
+        return [f"Axis of study '{self.name}': {text}" for text in problems]
+
     def broken(self, config: RunConfig) -> str | None:
         """Return the constraint that a point's configuration breaks, with its values, or None.
 
@@ -224,7 +241,8 @@ def _sentence(path: Path, item: Any) -> str:
     if item["type"] == "extra_forbidden":
         return f"{path}: unknown field '{place}'.{did_you_mean(place, Design.model_fields)}"
     message = item["msg"].removeprefix("Value error, ")
-    return ": ".join(filter(None, (str(path), place, message))) + "."
+    end = "" if message.endswith((".", "?")) else "."
+    return ": ".join(filter(None, (str(path), place, message))) + end
 
 
 def _with_numbers(value: Any) -> Any:

@@ -144,15 +144,30 @@ class FeatureStore:
         )
 
     def fits(self) -> bool:
-        """Return whether one full set of entries stays within ``max_bytes``; sets ``reason``."""
+        """Return whether one full set of entries stays within ``max_bytes``; sets ``reason``.
+
+        Nothing is stored for it.
+        """
         needed = 0
+        states: States = {}
         for spec in self.method.specs:
-            sample, _ = _take_apart(self._encode(spec, "train", np.arange(1), longest=True))
-            size = sum(tensor.nbytes for tensor in sample.values())
+            states[spec.name] = self._first(spec, states)
+            sample, _ = _take_apart(states[spec.name])
+            size = sum(tensor[0].nbytes for tensor in sample.values())
             needed += size * sum(self._count(spec, s) for s in self._scopes(spec))
         if needed > self.max_bytes:
             self.reason = f"features need {needed} bytes, features.max_bytes is {self.max_bytes}"
         return self.reason is None
+
+    def _first(self, spec: StreamSpec, states: States) -> StreamState:
+        """Run the frozen stream on the first row, its text as long as any, behind its sources."""
+        inputs: dict[str, Tensor] = {}
+        if spec.modality:
+            units = self.examples.split("train").units[spec.modality][:1].reshape(-1)
+            inputs = self.examples.unit_inputs(spec.modality, units, longest=True)
+        sources = {name: states[name] for name in spec.sources}
+        with torch.no_grad(), self.autocast():
+            return self.method.encode(spec.name, inputs, sources)
 
     def _scopes(self, spec: StreamSpec) -> Sequence[str]:
         if spec.by_unit:

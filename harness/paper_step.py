@@ -3,7 +3,7 @@
 Everything is made of fake tensors, so that a step of any size can be predicted on any machine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class StepRequest:
         source_length: tokens of a text that is read.
         target_length: tokens of a text that is written.
         overrides: ``section.field=value`` settings.
-        amp: precision, as ``--amp`` has it.
+        amp: off or bf16.
         grad_checkpoint: whether blocks run again in the backward pass.
     """
 
@@ -75,13 +75,27 @@ def checked_step(request: StepRequest) -> tuple[RunConfig, PaperStep]:
         ConfigError: names or settings are wrong.
         UserError: a text is too long.
     """
-    problems = [*unknown(METHODS, request.method), *unknown(BACKBONES, request.backbone)]
+    problems = [
+        *unknown(METHODS, request.method),
+        *unknown(BACKBONES, request.backbone),
+        *_ambiguous(request),
+    ]
     if problems:
         raise ConfigError(problems)
     shape = step_shape(request)
     config = step_config(request, shape)
     _check_length(config, shape)
     return config, shape
+
+
+def _ambiguous(request: StepRequest) -> Iterator[str]:
+    """Say what of a request would be passed over, or is of no device."""
+    for text in request.overrides:
+        field, _, value = text.partition("=")
+        if field.strip() == "train.batch_size":
+            yield f"--set {text}: the rows of this step are --batch-size {value.strip()}."
+    if request.amp == "auto":
+        yield "--amp auto: a predicted step is of no device in particular; write off or bf16."
 
 
 def step_shape(request: StepRequest) -> PaperStep:

@@ -2,17 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain, product
-from pathlib import Path
+from itertools import product
 from typing import TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.cards import ALL, METHODS, TASKS, task_groups
 from harness.config import RunConfig, RunRequest, resolve
-from harness.errors import ConfigError, UserError, did_you_mean
+from harness.errors import ConfigError, UserError, did_you_mean, nearest_file
+from harness.hub import pinned_data
 from harness.registry import unknown
-from harness.typed_values import Scalar, read_yaml, typed
 
 Made = TypeVar("Made")
 
@@ -23,10 +20,12 @@ class Plan:
 
     Attributes:
         configs: task by task, method by method, seed by seed.
+        labels: for each of them the method's name, with the settings that a matrix gives it.
         left_out: by "method on task", why a pair that only a group named cannot be run.
     """
 
     configs: tuple[RunConfig, ...]
+    labels: tuple[str, ...]
     left_out: Mapping[str, str]
 
 
@@ -38,29 +37,26 @@ class Entry:
         name: with ``@preset`` or ``@recipe``.
         of_group: whether only a group named it.
         overrides: ``section.field=value`` that it alone has.
+        place: where a file names it, for messages; empty where no file does.
     """
 
     name: str
     of_group: bool = False
     overrides: tuple[str, ...] = ()
+    place: str = ""
 
     @property
     def label(self) -> str:
         """The name, with what sets it apart."""
         return f"{self.name} ({', '.join(self.overrides)})" if self.overrides else self.name
 
-
-class _MatrixRow(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    method: str
-    settings: dict[str, Scalar] = Field(default_factory=dict)
+    def placed(self, problems: Iterable[str]) -> list[str]:
+        """Return problems of this entry with the place where a file names it."""
+        return [f"{self.place}: {text}" if self.place else text for text in problems]
 
 
-class _Matrix(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rows: list[_MatrixRow] = Field(min_length=1)
+class _UnknownNameError(ConfigError):
+    """A method or task that there is not: wrong whatever stands beside it."""
 
 
 def make_plan(
@@ -73,26 +69,29 @@ def make_plan(
     """Resolve every run of a matrix.
 
     Args:
-        methods: see :func:`named_methods` and :func:`read_matrix`.
+        methods: see :func:`named_methods` and :func:`harness.matrix_file.read_matrix`.
         tasks: names or groups with commas between them; a recipe may stand behind either.
         seeds: of every pair.
         request: what all runs share; its method, task and seed are not read.
         hold: returns a pair's request as a budget allows it, or raises UserError.
 
     Raises:
-        ConfigError: a pair that was named cannot be run, or nothing can; with every problem.
+        ConfigError: a name is unknown, a pair that was named cannot be run, or nothing can; with
+            every problem.
     """
     left_out: dict[str, str] = {}
 
     def resolvable(task: Entry, method: Entry) -> RunRequest:
-        problems = [*_unknown_task(task.name), *unknown(METHODS, method.name)]
-        if problems:
-            raise ConfigError(problems)
-        settings = (*request.overrides, *method.overrides)
-        own = replace(request, method=method.name, task=task.name, overrides=settings)
-        own = _with_folder(own)
-        for seed in seeds:
-            resolve(replace(own, seed=seed))
+        names = [*_unknown_task(task.name), *method.placed(unknown(METHODS, method.name))]
+        if names:
+            raise _UnknownNameError(names)
+        shared = _with_folder(replace(request, method=method.name, task=task.name))
+        own = replace(shared, overrides=(*shared.overrides, *method.overrides))
+        if problems := _problems(own, seeds):
+            common = _problems(shared, seeds)
+            of_row = method.placed(text for text in problems if text not in common)
+            raise ConfigError([*(text for text in problems if text in common), *of_row])
+        _check_folder(own)
         return own
 
     def held(task: Entry, method: Entry) -> list[RunConfig]:
@@ -102,7 +101,19 @@ def make_plan(
     # Every problem at once, before a budget is looked at or anything is tuned.
     requests = _of_each(product(_tasks(tasks), methods), resolvable, left_out)
     configs = _of_each(requests, held, left_out)
-    return Plan(tuple(chain.from_iterable(configs.values())), left_out)
+    runs = [(config, method.label) for (_, method), all_ in configs.items() for config in all_]
+    return Plan(tuple(run[0] for run in runs), tuple(run[1] for run in runs), left_out)
+
+
+def _problems(request: RunRequest, seeds: Sequence[int]) -> list[str]:
+    """Return all that is wrong with a request, for any seed."""
+    found: dict[str, None] = {}
+    for seed in seeds:
+        try:
+            resolve(replace(request, seed=seed))
+        except ConfigError as error:
+            found |= dict.fromkeys(error.problems)
+    return list(found)
 
 
 def _of_each(
@@ -113,7 +124,8 @@ def _of_each(
     """Return what is made of every pair; add to ``left_out`` what only a group named and fails.
 
     Raises:
-        ConfigError: a pair that was named fails, or all do; with every problem.
+        ConfigError: a pair that was named fails, a name is unknown, or all fail; with every
+            problem.
     """
     made: dict[tuple[Entry, Entry], Made] = {}
     problems: dict[str, None] = {}
@@ -122,7 +134,8 @@ def _of_each(
             made[task, method] = make(task, method)
         except UserError as error:
             reasons = error.problems if isinstance(error, ConfigError) else (str(error),)
-            if task.of_group or method.of_group:
+            of_group = task.of_group or method.of_group
+            if of_group and not isinstance(error, _UnknownNameError):
                 left_out[f"{method.label} on {task.name}"] = " ".join(reasons)
             else:
                 problems |= dict.fromkeys(reasons)
@@ -142,29 +155,6 @@ def named_methods(text: str) -> list[Entry]:
         else:
             found.append(Entry(name))
     return _distinct(found)
-
-
-def read_matrix(path: Path) -> list[Entry]:
-    """Return the methods of a file: ``rows``, each with a ``method`` and its ``settings``.
-
-    Raises:
-        ConfigError: with every problem of the file.
-        UserError: it cannot be read, or is no YAML.
-    """
-    try:
-        matrix = _Matrix.model_validate(read_yaml(path))
-    except ValidationError as error:
-        raise ConfigError(
-            [
-                f"--matrix {path}: {'.'.join(map(str, item['loc']))}: {item['msg']}. Write rows, "
-                "such as 'rows: [{method: lst, settings: {train.lr: 0.001}}]'."
-                for item in error.errors()
-            ]
-        ) from None
-    return [
-        Entry(row.method, overrides=tuple(f"{f}={typed(v)}" for f, v in row.settings.items()))
-        for row in matrix.rows
-    ]
 
 
 def _unknown_task(text: str) -> list[str]:
@@ -212,3 +202,21 @@ def _with_folder(request: RunRequest) -> RunRequest:
         if (request.data_dir / name).is_dir():
             return replace(request, data_dir=request.data_dir / name)
     return request
+
+
+def _check_folder(request: RunRequest) -> None:
+    """Raise UserError where the dataset is read from a folder, and none is given or there."""
+    card = TASKS.choose(request.task).card
+    chosen = request.dataset or card.datasets[0].name
+    if all(d.name != chosen or d.source != "folder" for d in card.datasets):
+        return
+    if request.data_dir is None:
+        raise UserError(
+            f"Dataset '{chosen}' is read from a folder: give --data-dir DIR. "
+            f"`harness data show {card.name}` prints what it must hold."
+        )
+    if pinned_data(request.data_dir) is None and not request.data_dir.is_dir():
+        raise UserError(
+            f"--data-dir {request.data_dir}: there is no such folder."
+            f"{nearest_file(request.data_dir)}"
+        )

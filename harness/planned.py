@@ -30,7 +30,8 @@ def plan_rows(plan: Plan, output: Path, *, predict: bool) -> list[Row]:
         predict: whether to predict the peak of pairs of which no run is done.
 
     Returns:
-        Rows with ``method``, ``task``, ``dataset``, ``recipe``, ``backbone``, ``seed``,
+        Rows with ``label`` (the method with the settings that a matrix gives it), ``method``,
+        ``task``, ``dataset``, ``recipe``, ``backbone``, ``seed``,
         ``status`` (``missing`` where there is no record), ``score``, ``peak_bytes``, ``peak``
         (``measured`` or ``predicted``), ``seconds`` (measured, or the mean of earlier runs in the
         folder that differ in the seed alone) and ``note``.
@@ -40,7 +41,8 @@ def plan_rows(plan: Plan, output: Path, *, predict: bool) -> list[Row]:
     found = [(config, known.find(config)) for config in plan.configs]
     predicted = _predicted([c for c, record in found if not _done(record)]) if predict else {}
     return [
-        _row(config, record, _earlier_seconds(known, config), predicted) for config, record in found
+        {"label": label, **_row(config, record, _earlier_seconds(known, config), predicted)}
+        for label, (config, record) in zip(plan.labels, found, strict=True)
     ]
 
 
@@ -119,7 +121,7 @@ def plan_table(rows: Sequence[Row], left_out: Mapping[str, str]) -> RenderableTy
 
 
 def _cells(row: Row) -> Iterator[str]:
-    for name in ("method", "task", "dataset", "recipe", "seed", "status"):
+    for name in ("label", "task", "dataset", "recipe", "seed", "status"):
         yield str(row[name])
     yield "" if row["score"] is None else percent(row["score"])
     mark = "~" if row["peak"] == "predicted" else ""
@@ -139,9 +141,8 @@ def _sums(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _reasons(rows: Sequence[Row], left_out: Mapping[str, str]) -> Iterator[str]:
-    notes = {f"{r['method']} on {r['task']}, seed {r['seed']}": r["note"] for r in rows}
-    for name, note in notes.items():
-        if note:
-            yield printable(f"{name}: {note}")
+    for row in rows:
+        if row["note"]:
+            yield printable(f"{row['label']} on {row['task']}, seed {row['seed']}: {row['note']}")
     for pair, reason in left_out.items():
         yield printable(f"Left out: {pair}: {reason}")

@@ -12,6 +12,7 @@ from harness.backbones.base import Backbone
 from harness.cards import TASKS
 from harness.config import TrainConfig
 from harness.data import Examples, sequential
+from harness.endings import is_out_of_memory
 from harness.errors import RowError, UserError
 from harness.model import AdaptedModel, pick_device
 from harness.precision import autocast
@@ -124,7 +125,9 @@ def _answers(
         try:
             with autocast(examples.device, train):
                 output = model(examples.batch(NEW, rows).inputs)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
             raise UserError(
                 f"{len(rows)} rows at once need more memory than {examples.device} has; "
                 f"give a smaller --batch-size."

@@ -259,9 +259,10 @@ class RecordStore:
         names = [p.stem for p in sorted(self.folder.glob("*.json"))]
         matches = [n for n in names if n.startswith(prefix[:16])]
         if len(matches) != 1:
-            what = "No run" if not matches else f"{len(matches)} runs"
+            verb = "begin" if matches else "begins"
+            what = f"{len(matches)} runs" if matches else "No run"
             raise UserError(
-                f"{what} in {self.folder} begin with '{prefix}'.{did_you_mean(prefix, names)}"
+                f"{what} in {self.folder} {verb} with '{prefix}'.{did_you_mean(prefix, names)}"
             )
         return load_record(self.folder / f"{matches[0]}.json")
 

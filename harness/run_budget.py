@@ -3,6 +3,7 @@
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import cache
 
 import torch
@@ -121,7 +122,8 @@ def _budget_bytes(request: RunRequest, text: str, peak: Callable[[RunRequest], i
     """Return the bytes of a budget, or what the method needs that is named instead."""
     if text.partition("@")[0] in METHODS:
         return peak(replace(request, method=text, overrides=_without_method(request)))
-    return read_budget(text)
+    near = get_close_matches(text, [*METHODS.names(), *METHODS.aliases])
+    return read_budget(text, f", or a method.{did_you_mean(text, near)}")
 
 
 def _without_method(request: RunRequest) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from harness.compilation import check_compiler
 from harness.config import RunConfig
 from harness.context import Context
 from harness.data import Examples
+from harness.endings import first_line, is_out_of_memory
 from harness.errors import RunError, UserError
 from harness.features import FeatureStore
 from harness.forgetting import forgetting
@@ -29,7 +30,6 @@ from harness.progress import Progress, make_progress
 from harness.record import (
     Record,
     RecordStore,
-    Status,
     check_writable,
     file_artifact,
     write_atomic,
@@ -150,8 +150,6 @@ def _execute(
         return current.record("cancelled", "interrupted; repeat the command to go on")
     except RunError as error:
         return current.record(error.status, str(error))  # type: ignore[arg-type]
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        return current.record("oom", first_line(error))
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -159,10 +157,11 @@ def _execute(
     except UserError:
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            return current.record("oom", first_line(error))
         if options.verbosity > 0:
             traceback.print_exc(file=sys.stderr)
-        status: Status = "oom" if "not enough memory" in str(error) else "failed"
-        return current.record(status, f"{type(error).__name__}: {first_line(error)}")
+        return current.record("failed", f"{type(error).__name__}: {first_line(error)}")
 
 
 def _prepare(
@@ -310,8 +309,3 @@ def _store(store: RecordStore, record: Record) -> Path | None:
             raise
         print(f"The record could not be written: {error}", file=sys.stderr)
         return None
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

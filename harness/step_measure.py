@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import os
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from harness.clock import seconds
+from harness.endings import first_line, is_out_of_memory
 from harness.errors import UserError
 from harness.memory.measure import measure
 from harness.memory.snapshot import write_snapshot
@@ -20,7 +22,6 @@ from harness.memory.step import StepProgram, train_step
 from harness.paper_step import StepRequest, checked_step, paper_program
 from harness.provenance import commit, device_name, packages
 from harness.record import content_hash, write_atomic
-from harness.runner import first_line
 from reports.measured_steps import SCHEMA, load_steps
 
 TIMED_STEPS = 5
@@ -70,9 +71,10 @@ def measure_step(request: StepRequest, device: torch.device, snapshot: Path | No
         snapshot: file that takes the CUDA allocator's history of one more step; None for none.
 
     Returns:
-        ``status`` (``done``, ``oom``, ``impossible``) and its ``reason``; ``peak_bytes`` of the
-        allocator, ``traced_peak_bytes`` of tensors, ``predicted_peak_bytes``; bytes by phase and
-        at the peak; on CUDA ``allocator_bytes``; ``step_seconds``, the median of some steps.
+        ``status`` (``done``, ``oom``, ``failed``, ``impossible``) and its ``reason``;
+        ``peak_bytes`` of the allocator, ``traced_peak_bytes`` of tensors,
+        ``predicted_peak_bytes``; bytes by phase and at the peak; on CUDA
+        ``allocator_bytes``; ``step_seconds``, the median of some steps.
     """
     sizes: Cell = {}
     try:
@@ -87,8 +89,12 @@ def measure_step(request: StepRequest, device: torch.device, snapshot: Path | No
             logger.info("Snapshot of %s: %s", request.method, snapshot)
     except UserError as error:
         return {**_named(request), "status": "impossible", "reason": str(error)}
-    except torch.OutOfMemoryError as error:
-        return {**_named(request), **sizes, "status": "oom", "reason": first_line(error)}
+    except Exception as error:  # the other methods are still to be measured
+        if is_out_of_memory(error):
+            return {**_named(request), **sizes, "status": "oom", "reason": first_line(error)}
+        logger.warning("%s failed", request.method, exc_info=logger.isEnabledFor(logging.DEBUG))
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        return {**_named(request), **sizes, "status": "failed", "reason": reason}
     finally:
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -144,9 +150,11 @@ def read_document(path: Path | None, device: torch.device) -> Cell:
     """Return the document of a file, to go on with, or a new one.
 
     Raises:
-        UserError: the file is none, or was measured on another device.
+        UserError: the file is none, cannot be written, or was measured on another device.
     """
     name = device_name(device)
+    if path is not None:
+        _check_place(path)
     if path is None or not path.is_file():
         head, dirty = commit()
         return {
@@ -165,6 +173,15 @@ def read_document(path: Path | None, device: torch.device) -> Cell:
             f"name another file."
         )
     return document
+
+
+def _check_place(path: Path) -> None:
+    """Raise UserError where no file can be written: before anything is measured for it."""
+    place = path if path.exists() else next(p for p in path.absolute().parents if p.exists())
+    if path.is_dir():
+        raise UserError(f"--save {path}: this is a folder; name a file in it.")
+    if not (place.is_file() or place.is_dir()) or not os.access(place, os.W_OK):
+        raise UserError(f"--save {path}: cannot write there; name a file that you may write.")
 
 
 def write_document(path: Path, document: Cell) -> None:

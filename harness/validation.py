@@ -33,6 +33,24 @@ def validate(
     return None if found else built
 
 
+def field_problems(section: str, config: type[Config], values: Mapping[str, Any]) -> list[str]:
+    """Say which values are of another type than their field or outside its bounds.
+
+    What a class checks itself is not asked: it may depend on the fields beside.
+
+    Args:
+        section: what the fields are of, as a user writes it.
+        config: the class; every other field has its default.
+        values: by field.
+    """
+    try:
+        config(**values)
+    except ValidationError as error:
+        items = [item for item in error.errors() if item["type"] != "value_error"]
+        return list(_sentences(section, config, values, items))
+    return []
+
+
 def _sentences(
     section: str, config: type[Config], values: Any, items: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:

@@ -11,11 +11,12 @@ from typing import Any
 from harness.commands.common import set_up_logging
 from harness.config import RunConfig
 from harness.dispatch import Ended
+from harness.endings import first_line
 from harness.errors import RunError, UserError
 from harness.progress import SilentProgress
 from harness.record import Epoch
 from harness.run_options import RunOptions
-from harness.runner import first_line, run
+from harness.runner import run
 
 
 class Telling(SilentProgress):

@@ -80,9 +80,11 @@ def _read_images(
 
 def _wrong_values(row: Mapping[str, Any], keys: Sequence[str]) -> Iterator[str]:
     """Yield one sentence for each key that is unknown, missing or without a usable value."""
+    lacking = [key for key in keys if key not in row]
     for key in row:
         if key not in keys:
-            yield f"unknown key '{key}'.{did_you_mean(key, keys)}"
+            hint = did_you_mean(key, lacking) or f" Known: {', '.join(keys)}."
+            yield f"unknown key '{key}'.{hint}"
     for key in keys:
         value = row.get(key)
         if key not in row:

@@ -9,6 +9,7 @@ import torch
 
 from harness.clock import Work, seconds
 from harness.model import pick_device
+from harness.precision import native_bf16
 
 THREADS = 2
 
@@ -24,6 +25,11 @@ def bench_device() -> torch.device:
 def in_dtype(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[Any]:
     """Return autocast to bf16, or to nothing where ``dtype`` is fp32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def is_timed(dtype: torch.dtype, device: torch.device) -> bool:
+    """Return whether anybody would compute in ``dtype``: not in bf16 where it is emulated."""
+    return dtype == torch.float32 or native_bf16(device)
 
 
 def duel(ours: Work, other: Work, pairs: int, device: torch.device | None = None) -> dict[str, Any]:

@@ -127,9 +127,7 @@ def compare(
         limit=limit,
     )
     tuner = Tuner(tune, workers, run_options) if tune else None
-    hold: Callable[[RunRequest], RunRequest] = partial(
-        within_budget, budget=budget, fill_budget=fill_budget, of_many=True
-    )
+    hold = _holder(budget, fill_budget)
     if tuner is not None:
         hold = _both(hold, tuner)
     plan = make_plan(_entries(methods, matrix), tasks, chosen_seeds(seed, seeds), request, hold)
@@ -162,6 +160,8 @@ def plan(
     amp: options.Amp = None,
     grad_checkpoint: options.GradCheckpoint = None,
     limit: options.Limit = None,
+    budget: options.Budget = None,
+    fill_budget: options.FillBudget = None,
     predict: Annotated[
         bool,
         typer.Option(help="Predict the peak memory of what is missing: seconds for each pair."),
@@ -195,7 +195,8 @@ def plan(
         grad_checkpoint=grad_checkpoint,
         limit=limit,
     )
-    planned = make_plan(_entries(methods, matrix), tasks, chosen_seeds(seed, seeds), request)
+    entries, hold = _entries(methods, matrix), _holder(budget, fill_budget)
+    planned = make_plan(entries, tasks, chosen_seeds(seed, seeds), request, hold)
     rows = plan_rows(planned, output, predict=predict)
     if as_json:
         print_json({"rows": rows, "left_out": dict(planned.left_out)})
@@ -205,11 +206,17 @@ def plan(
 
 def _entries(methods: str | None, matrix: Path | None) -> "list[Entry]":
     """Return the methods that were named, or those of the file."""
-    from harness.plan import named_methods, read_matrix
+    from harness.matrix_file import read_matrix
+    from harness.plan import named_methods
 
     if (methods is None) == (matrix is None):
         raise UserError("Give --methods, or --matrix with a file of them, and not both.")
     return read_matrix(matrix) if matrix is not None else named_methods(str(methods))
+
+
+def _holder(budget: str | None, fill_budget: str | None) -> "Callable[[RunRequest], RunRequest]":
+    """Return what holds one of many runs to the budget that was typed, if one was."""
+    return partial(within_budget, budget=budget, fill_budget=fill_budget, of_many=True)
 
 
 class _Reporter:

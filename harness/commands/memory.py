@@ -1,6 +1,7 @@
 """``memory predict``, ``memory table`` and ``memory fit``: training memory, without training."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,7 +28,7 @@ from harness.commands.memory_text import (
     row_data,
     row_name,
 )
-from harness.errors import UserError
+from harness.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from harness.paper_step import StepRequest
@@ -60,8 +61,10 @@ EXAMPLES = examples(
     "harness memory fit --budget 8GiB --method lst --backbone t5-large",
 )
 TARGETS = ("cuda", "cpu")
+PICTURES = (".png", ".svg")
 BATCH_SIZE = "train.batch_size"
 
+logger = logging.getLogger(__name__)
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
 Method = Annotated[str, typer.Option(help="Method, or method@preset.")]
@@ -72,7 +75,9 @@ Methods = Annotated[
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Rows; default: the papers'.")]
 SourceLength = Annotated[int | None, typer.Option(min=1, help="Tokens of a text that is read.")]
 TargetLength = Annotated[int | None, typer.Option(min=1, help="Tokens of a written text.")]
-Precision = Annotated[str | None, typer.Option("--amp", "--dtype", help="off, bf16 or auto.")]
+Precision = Annotated[
+    str, typer.Option("--amp", "--dtype", help="off or bf16; where steps are run, auto as well.")
+]
 Target = Annotated[
     str, typer.Option(help="cuda or cpu: whose kernels' saved tensors count, dropout's above all.")
 ]
@@ -158,7 +163,8 @@ def fit(
     method: Method,
     backbone: Backbone,
     vary: Annotated[
-        str, typer.Option(help="Whole number to make as large as fits: SECTION.FIELD.")
+        str,
+        typer.Option(help="Whole number that needs more memory the larger it is: SECTION.FIELD."),
     ] = BATCH_SIZE,
     step: Annotated[int, typer.Option(min=1, help="Multiples of it, from it.")] = 1,
     batch_size: BatchSize = None,
@@ -171,7 +177,10 @@ def fit(
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
-    """Find the largest batch, or any other setting, whose predicted peak is within a budget."""
+    """Find the largest batch, or any other setting, whose predicted peak is within a budget.
+
+    Some values are predicted one after the other, seconds each, and told on stderr.
+    """
     from harness.budget import largest_fitting, read_budget
     from harness.paper_step import predict_step
     from reports.tables import gib
@@ -179,6 +188,8 @@ def fit(
     set_up_logging(verbose)
     _check_target(target)
     limit = read_budget(budget)
+    if vary == BATCH_SIZE and batch_size is not None:
+        raise UserError(f"--batch-size {batch_size}: it is what is made as large as fits.")
 
     @cache
     def peak(value: int) -> int:
@@ -187,13 +198,15 @@ def fit(
         request = _request(
             method, backbone, rows, source_length, target_length, own, amp, grad_checkpoint
         )
-        return predict_step(request, target).train_peak_bytes
+        nbytes = predict_step(request, target).train_peak_bytes
+        logger.info("%s=%d: %s GiB", vary, value, gib(nbytes, 3))
+        return nbytes
 
-    found = largest_fitting(peak, limit, smallest=step, step=step)
+    found = largest_fitting(peak, limit, smallest=step, step=step, name=vary)
     if found is None:
         raise UserError(
             f"--budget {budget}: '{method}' on '{backbone}' needs {gib(peak(step), 3)} GiB with "
-            f"{vary}={step} already."
+            f"{vary}={step} already.{_falling(peak, vary, step)}"
         )
     value, nbytes = found
     if as_json:
@@ -230,12 +243,15 @@ def measure(
     """Run the papers' training steps on a device, with random weights, and measure them."""
     from harness.memory.snapshot import check_snapshots
     from harness.model import pick_device
+    from harness.precision import native_bf16
     from harness.step_measure import measure_steps, read_document, write_document
     from reports.measured_steps import steps_table
 
     set_up_logging(verbose)
-    request = _request("", backbone, batch_size, source_length, target_length, overrides, amp, None)
     place = pick_device(device)
+    if amp == "auto":
+        amp = "bf16" if native_bf16(place) else "off"
+    request = _request("", backbone, batch_size, source_length, target_length, overrides, amp, None)
     if snapshot is not None:
         check_snapshots(snapshot, place)
     document = read_document(save, place)
@@ -267,13 +283,15 @@ def timeline(
     from reports.figures import memory_timeline
 
     set_up_logging(verbose)
+    if to is not None and to.suffix not in PICTURES:
+        raise UserError(f"--to {to}: a picture's file ends in {' or '.join(PICTURES)}.")
     record = RecordStore(output).find(run)
     samples, path = read_timeline(record, output)
     if as_json:
         print_json({"run": record.run_key, "timeline": samples})
         return
-    picture = memory_timeline(samples, record, to or path.with_name("memory_timeline.png"))[0]
-    stdout_console().print(f"{picture}", *peak_lines(samples), sep="\n")
+    pictures = memory_timeline(samples, record, to or path.with_name("memory_timeline.png"))
+    stdout_console().print(*map(str, pictures), *peak_lines(samples), sep="\n")
 
 
 def _request(
@@ -283,7 +301,7 @@ def _request(
     source_length: int | None,
     target_length: int | None,
     overrides: Sequence[str] | None,
-    amp: str | None,
+    amp: str,
     grad_checkpoint: bool | None,
 ) -> "StepRequest":
     from harness.paper_step import StepRequest
@@ -302,12 +320,29 @@ def _request(
 
 def _chosen(methods: str | None, backbone: str) -> list[str]:
     """Return the methods that were named, or every one as it is published on the backbone."""
+    from harness.cards import METHODS
     from harness.memory_table import table_methods
+    from harness.registry import unknown
     from reports.published import PRINTED
 
     if not methods:
         return table_methods(backbone, PRINTED)
-    return [name.strip() for name in methods.split(",")]
+    names = [name.strip() for name in methods.split(",")]
+    if not all(names):
+        raise UserError(f"--methods '{methods}': write names with commas between them.")
+    problems = [problem for name in names for problem in unknown(METHODS, name)]
+    if problems:
+        raise ConfigError(problems)
+    return names
+
+
+def _falling(peak: Callable[[int], int], vary: str, step: int) -> str:
+    """Say that a setting needs less the larger it is, if it does."""
+    try:
+        falls = peak(2 * step) < peak(step)
+    except UserError:  # such as a width that it does not divide
+        falls = False
+    return f" It needs less with a larger {vary}; fit finds what needs more." if falls else ""
 
 
 def _check_target(target: str) -> None:

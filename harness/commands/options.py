@@ -11,7 +11,13 @@ DataDir = Annotated[
 ]
 Recipe = Annotated[str | None, typer.Option(help="Recipe of the task.")]
 Backbone = Annotated[str | None, typer.Option(help="Backbone, or backbone@preset.")]
-Weights = Annotated[str | None, typer.Option(help="Folder with weights, or 'random'.")]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder or .safetensors file with weights, OWNER/NAME@REVISION of a hub, "
+        "package:NAME/FOLDER, image=PLACE,text=PLACE for two towers, or 'random'."
+    ),
+]
 Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="a.b=c", help="Set one field; repeatable.")
 ]

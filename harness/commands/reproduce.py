@@ -28,7 +28,8 @@ TABLES = ("table1", "table2", "table3", "table4")
 CLAIMS = "claims"
 INCONSISTENCIES = "inconsistencies"
 NAMES = (*TABLES, CLAIMS, INCONSISTENCIES)
-FORMATS = ("text", "md", "json")
+TEXT = "text"
+FORMATS = (TEXT, "md", "json")
 
 
 def reproduce(
@@ -44,8 +45,10 @@ def reproduce(
             "in OUTPUT/reproduce/predicted.json: up to half a minute a row.",
         ),
     ] = False,
-    form: Annotated[str, typer.Option("--format", help="text, md or json.")] = "text",
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    form: Annotated[
+        str | None, typer.Option("--format", help="text (the default), md or json.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="The same as --format md.")] = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -56,21 +59,38 @@ def reproduce(
     'inconsistencies' recomputes what the paper's own numbers contradict.
     """
     set_up_logging(verbose)
-    _check(what, form, predict)
-    form = "json" if as_json else "md" if markdown else form
+    _check(what, predict)
+    chosen = _chosen_format(form, markdown, as_json)
     if what in TABLES:
-        _show_table(what, output, predict, form)
+        _show_table(what, output, predict, chosen)
     elif what == CLAIMS:
-        _show_claims(output, form)
+        _show_claims(output, chosen)
     else:
-        _show_inconsistencies(form)
+        _show_inconsistencies(chosen)
 
 
-def _check(what: str, form: str, predict: bool) -> None:
+def _chosen_format(form: str | None, markdown: bool, as_json: bool) -> str:
+    """Return the only format that was asked for, or text.
+
+    Raises:
+        UserError: there is no such format, or several were asked for.
+    """
+    if form is not None and form not in FORMATS:
+        raise UserError(f"--format '{form}': write {', '.join(FORMATS)}.")
+    asked = {
+        f"--format {form}": form,
+        "--markdown": "md" if markdown else None,
+        "--json": "json" if as_json else None,
+    }
+    given = {flag: name for flag, name in asked.items() if name}
+    if len(set(given.values())) > 1:
+        raise UserError(f"{' and '.join(given)} ask for different formats. Give one.")
+    return next(iter(given.values()), TEXT)
+
+
+def _check(what: str, predict: bool) -> None:
     if what not in NAMES:
         raise UserError(f"There is no '{what}' to reproduce.{did_you_mean(what, NAMES)}")
-    if form not in FORMATS:
-        raise UserError(f"--format '{form}': write {', '.join(FORMATS)}.")
     if predict and what not in TABLES:
         raise UserError(f"--predict is for tables; '{what}' needs no prediction.")
 

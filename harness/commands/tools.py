@@ -129,12 +129,14 @@ def bench(
 
     set_up_logging(verbose)
     results = []
-    for figures in measure(name):
-        results.append(figures)
-        if not as_json:
-            print("\n".join(lines(figures)), flush=True)
-    if as_json:
-        print_json(results)
+    try:
+        for figures in measure(name):
+            results.append(figures)
+            if not as_json:
+                print("\n".join(lines(figures)), flush=True)
+    finally:  # what was measured before one fails took its minutes
+        if as_json and results:
+            print_json(results)
 
 
 def doctor(output: Output = Path("runs"), as_json: Json = False, verbose: Verbose = 0) -> None:

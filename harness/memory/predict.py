@@ -25,10 +25,12 @@ from torch.optim import Optimizer
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from harness.memory.cuda import cuda_sizes
 from harness.memory.report import MemoryReport
 from harness.memory.step import StepProgram, run_protocol, train_peak_bytes
 
 T = TypeVar("T")
+CPU = torch.device("cpu")
 
 
 def predict(program: StepProgram, *, target: str = "cpu") -> MemoryReport:
@@ -39,37 +41,37 @@ def predict(program: StepProgram, *, target: str = "cpu") -> MemoryReport:
 
     Args:
         program: the step to predict.
-        target: ``"cpu"`` or ``"cuda"``, the device to predict for. Fake tensors always say
-            ``cpu``, because a build of PyTorch without CUDA aborts on fake CUDA tensors.
+        target: ``"cpu"`` or ``"cuda"``, the device to predict for.
 
     Returns:
         The report, with ``source`` ``"predicted"``.
     """
     with _on_fake_copy(program) as fake:
-        return _run(fake, target)
+        return _run(fake, target, _device_of(fake))
 
 
 def predict_train_peak(program: StepProgram, *, target: str = "cpu") -> int:
     """Predict only the peak of training, in bytes: half the work of :func:`predict`."""
     with _on_fake_copy(program) as fake, _sizes_of(target):
-        return train_peak_bytes(_prepared(fake, target), device=torch.device("cpu"))
+        return train_peak_bytes(_prepared(fake, target), device=_device_of(fake))
 
 
 def predict_built(build: Callable[[], StepProgram], *, target: str = "cpu") -> MemoryReport:
     """Predict the memory of a program that is built here, on fake tensors from the start.
 
     Args:
-        build: returns the program; it builds the model from a configuration, without weights.
+        build: returns the program; it builds the model from a configuration, without weights, on
+            the CPU: a build of PyTorch without CUDA aborts on fake CUDA tensors.
         target: ``"cpu"`` or ``"cuda"``, as for :func:`predict`.
     """
     with torch.random.fork_rng(devices=[]), _fake_mode():
-        return _run(_built(build), target)
+        return _run(_built(build), target, CPU)
 
 
 def predict_built_peak(build: Callable[[], StepProgram], *, target: str = "cpu") -> int:
     """Predict only the peak of training, in bytes, of a program that is built here."""
     with torch.random.fork_rng(devices=[]), _fake_mode(), _sizes_of(target):
-        return train_peak_bytes(_prepared(_built(build), target), device=torch.device("cpu"))
+        return train_peak_bytes(_prepared(_built(build), target), device=CPU)
 
 
 def fake_copy(value: T) -> T:
@@ -102,16 +104,6 @@ class KnownNumbers(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def cuda_dropout(
-    input: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
-) -> torch.Tensor:
-    """Return ``dropout`` as CUDA's kernel computes it: it saves a mask of one byte an element."""
-    if not training or p == 0.0:
-        return input
-    output = torch.native_dropout(input, p, True)[0]
-    return input.copy_(output) if inplace else output
-
-
 @contextmanager
 def _nothing_moves() -> Iterator[None]:
     """Leave modules where they are built: parameters that are fake cannot be exchanged."""
@@ -130,21 +122,20 @@ def _on_fake_copy(program: StepProgram) -> Iterator[StepProgram]:
         yield replace(program, model=model, regions=regions, make_batch=lambda: batch)
 
 
-def _run(program: StepProgram, target: str) -> MemoryReport:
+def _device_of(program: StepProgram) -> torch.device:
+    """Return what the program's fake tensors say that they are on: where the real ones are."""
+    return next(program.model.parameters()).device
+
+
+def _run(program: StepProgram, target: str, device: torch.device) -> MemoryReport:
     with _sizes_of(target):
-        prepared = _prepared(program, target)
-        report = run_protocol(prepared, device=torch.device("cpu"), source="predicted")
+        report = run_protocol(_prepared(program, target), device=device, source="predicted")
     return replace(report, device=target)
 
 
 def _sizes_of(target: str) -> AbstractContextManager[Any]:
-    """Make operations keep what the target's kernels keep: on CUDA dropout saves a mask of bytes.
-
-    The function is exchanged, as modes are not there when blocks run again in the backward pass.
-    """
-    if target == "cpu":
-        return nullcontext()
-    return patch.object(nn.functional, "dropout", cuda_dropout)
+    """Make operations keep what the target's kernels keep."""
+    return nullcontext() if target == "cpu" else cuda_sizes()
 
 
 def _prepared(program: StepProgram, target: str) -> StepProgram:

@@ -69,6 +69,11 @@ class MpIsmoeConfig(QuantizationConfig, ExpertsConfig, LstConfig):
                 f"train_norms=late_only changes the output that join={self.join} lets in as the "
                 f"frozen one; leave join=none, or choose train_norms=side_copy"
             )
+        if self.train_norms == "late_only" and self.salient_layer == "last":
+            raise ValueError(
+                "train_norms=late_only changes the hidden state that salient_layer=last takes for "
+                "a frozen one; choose salient_layer=tap or embedding, or train_norms=side_copy"
+            )
         if self.train_norms == "none" and self.host == "sherl":
             raise ValueError(
                 "train_norms=none with host=sherl: its network ends in a new norm, which trains; "

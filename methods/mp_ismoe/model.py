@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.backbones.base import Backbone, Inputs, StreamSpec, StreamState
+from harness.errors import UserError
 from harness.registry import Config
 from methods.base import FitContext, States
 from methods.cache import TokenCache
@@ -65,10 +66,11 @@ class MpIsmoe(NetworkMethod):
     requantizer: Requantizer | None
 
     def __init__(self, config: Config, backbone: Backbone, reads: Sequence[str]) -> None:
+        assert isinstance(config, MpIsmoeConfig)
+        _check_salient(config, backbone)
         # Drawn first, so that codes, and features of them, are the same for any side network.
         noise = _generator()
         super().__init__(config, backbone, reads)
-        assert isinstance(config, MpIsmoeConfig)
         self.config = config
         names = [*backbone.quantizable()] if config.quantizes else []
         if config.tensors == "all" and config.embedding_bits is not None:
@@ -196,27 +198,42 @@ class MpIsmoe(NetworkMethod):
         self._requantizer.load_state_dict(state)
 
     def backbone_state_hash(self) -> str:
-        """Return sha256 over all codes and grids, and the precision where it is not the run's."""
-        codes = self._requantizer.state_hash()
-        precision = self.config.precision
-        return codes if precision == "amp" else f"{codes}:{precision}"
+        """Return sha256 over all codes and grids, and how they are computed with."""
+        return f"{self._requantizer.state_hash()}:{self.config.precision}:{self.config.compute}"
 
     def statistics(self) -> dict[str, Any]:
         """Return expert load, router entropy and quantisation error, and count anew."""
         counted = take_statistics(mixtures(self.network))
-        return {**counted, "quantization_mse": mean_mse(self.quantized)}
+        if self.config.quantizes:  # else the backbone's own codes are what it tells
+            counted["quantization_mse"] = mean_mse(self.quantized)
+        return counted
 
     def quality(self) -> dict[str, Any]:
-        """Return quantisation errors and the number of experts that nothing chose."""
+        """Return the number of experts that nothing chose, and errors of what it quantised."""
+        dead = {"dead_experts": dead_experts(mixtures(self.network))}
+        if not self.config.quantizes:
+            return dead
+        errors = layer_mses(self.quantized) or None
         return {
+            **dead,
             "quantization_mse": mean_mse(self.quantized),
-            "layer_quantization_mse": layer_mses(self.quantized) or None,
-            "dead_experts": dead_experts(mixtures(self.network)),
+            "layer_quantization_mse": errors,
         }
 
     def host_bytes(self) -> dict[str, int]:
-        """Return the peak bytes of masters (one tensor) and of calibration statistics."""
-        return self._requantizer.host_bytes()
+        """Return the peak bytes of masters (one tensor) and of calibration, if it quantises."""
+        return self._requantizer.host_bytes() if self.config.quantizes else {}
+
+
+def _check_salient(config: MpIsmoeConfig, backbone: Backbone) -> None:
+    """Raise UserError where a norm that trains would change a salient token taken for frozen."""
+    widths = any(spec.widths for spec in backbone.specs)
+    if config.train_norms == "late_only" and config.salient_layer == "tap" and widths:
+        raise UserError(
+            "train_norms=late_only changes the last hidden state, from which every salient token "
+            "comes where hidden states differ in width; choose salient_layer=embedding, or "
+            "train_norms=side_copy."
+        )
 
 
 def _experts(config: MpIsmoeConfig, replicate: bool) -> MixerFactory:

@@ -1,5 +1,7 @@
 """Linear layers in integers: 8-bit inputs times low-bit weights (W8A8)."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +12,8 @@ ROWS = 512
 FEWEST_ROWS = 32
 ALIGNMENT = 8
 """CUDA multiplies integer matrices of more than 16 rows, and of multiples of 8 columns."""
+EXACT = 1024
+"""So many products of 127 and 128 sum to less than 2^24, up to which fp32 holds every integer."""
 
 
 def int8_linear(
@@ -38,6 +42,7 @@ def int8_linear(
     flat = x.reshape(-1, columns)
     padded = F.pad(codes, (0, -columns % ALIGNMENT, 0, -rows % ALIGNMENT))
     right = torch.cat([padded, padded.new_ones(ALIGNMENT, padded.shape[1])]).t()  # [C', R' + 8]
+    multiply = _multiplier(right)
     bias = scale.new_zeros(rows) if bias is None else bias.float()
     result = flat.new_empty(flat.shape[0], rows)
     for begin in range(0, flat.shape[0], ROWS):
@@ -45,10 +50,30 @@ def int8_linear(
         missing = (-columns % ALIGNMENT, max(0, FEWEST_ROWS - len(left)))
         if any(missing):
             left = F.pad(left, (0, missing[0], 0, missing[1]))
-        sums = torch._int_mm(left, right)[: len(step)].float()  # [n, R' + 8]
+        sums = multiply(left)[: len(step)]  # [n, R' + 8]
         product = sums[:, :rows].mul_(scale).addr_(sums[:, -1], offset)
         result[begin : begin + ROWS] = torch.addcmul(bias, product, step, out=product)
     return result.view(*x.shape[:-1], rows)
+
+
+def _multiplier(right: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return what multiplies integers [n, C'] by ``right`` [C', R'], to sums in fp32.
+
+    A CPU without instructions for integers takes some thirty times as long for them as for fp32,
+    which computes the same sums.
+    """
+    if right.is_cuda or torch.cpu._is_vnni_supported():
+        return lambda left: torch._int_mm(left, right).float()
+    parts = [part.float() for part in right.split(EXACT)]
+
+    def multiply(left: Tensor) -> Tensor:
+        sums = left.new_zeros((), dtype=torch.float32)
+        with torch.autocast(left.device.type, enabled=False):
+            for x, part in zip(left.split(EXACT, dim=1), parts, strict=True):
+                sums = sums + x.float() @ part
+        return sums
+
+    return multiply
 
 
 def _rounded(block: Tensor) -> tuple[Tensor, Tensor]:

@@ -149,7 +149,7 @@ class Requantizer:
         target, current = master[rows], weight.dequantize()[rows]
         base = current if self.config.master == "none" else target
         if self.config.accumulate and self.config.master == "file":
-            base = self.masters.read(weight.source_name).to(weight.device)[rows]
+            base = self._accumulated(weight)[rows]
         moment = None if self.config.noise == "weight_mse" else self._moment(name)
         round_index = self.rounds
         fixed = self._fixed(name, rows) if self.config.sample_unit == "codes" else None
@@ -194,7 +194,7 @@ class Requantizer:
         if self.config.master == "none" or self.config.sample_unit == "codes":
             mean = torch.full_like(mean, torch.nan)  # no noise on the master gives these codes
         elif self.config.accumulate:
-            accumulated = self.masters.read(weight.source_name).to(weight.device)
+            accumulated = self._accumulated(weight)
             accumulated[rows[kept]] = best.weights[kept]
             self.masters.replace(weight.source_name, accumulated)
             mean, std = torch.zeros_like(mean), torch.zeros_like(std)  # the master holds it now
@@ -219,6 +219,10 @@ class Requantizer:
     def _read(self, weight: QuantizedWeight) -> Tensor:
         master = self.masters.read_original(weight.source_name)
         return master.view(weight.shape).to(weight.device)
+
+    def _accumulated(self, weight: QuantizedWeight) -> Tensor:
+        """Return the master [R, C] with the noise of all rounds so far."""
+        return self.masters.read(weight.source_name).view(weight.shape).to(weight.device)
 
     def _linears(self, weight: QuantizedWeight) -> Iterator[tuple[str, QuantizedLinear]]:
         """Yield the linear layers that use a weight and whose inputs were measured."""

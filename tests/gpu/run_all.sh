@@ -27,8 +27,10 @@ for amp in off bf16; do
     done
 done
 for name in experts low_bits; do
-    [ -s "$folder/$name.json" ] ||
-        { harness bench "$name" --json > "$folder/.part" && mv "$folder/.part" "$folder/$name.json"; }
+    if [ ! -s "$folder/$name.json" ]; then
+        harness bench "$name" --json > "$folder/.part"
+        mv "$folder/.part" "$folder/$name.json"
+    fi
 done
 harness run --method mp_ismoe --task vqa --dataset scenes-vqa --device cuda --tracking-uri off \
     --output "$folder/runs"

@@ -151,17 +151,19 @@ def test_what_would_stop_every_run_is_refused_before_the_first(
 
 def test_a_budget_is_held_before_anything_is_run(study: tuple[Path, Study]) -> None:
     output, _ = study
-    sizes = {1: 10, 2: 1000}
+    sizes = {1: 10, 2: 2**30}
     held = ablation(
         output,
         design(),
-        ask(budget_bytes=100),
+        ask(budget_bytes=2**29),
         lambda config: sizes[config.method.config.model_dump()["experts"]],
     ).run()
     pruned = {
         tuple(c.point.values()): c.predicted_peak_bytes for c in held.cells if c.status == "pruned"
     }
-    assert pruned == {(1, 2): None, (2, 1): 1000, (2, 2): 1000}
+    assert pruned == {(1, 2): None, (2, 1): 2**30, (2, 2): 2**30}
+    over = next(cell for cell in held.cells if cell.predicted_peak_bytes == 2**30)
+    assert over.reason == "a step is predicted to need 1.00 GiB; the budget is 0.5000 GiB"
 
 
 def test_a_study_of_which_nothing_can_be_run_is_refused(tmp_path: Path) -> None:
@@ -171,6 +173,15 @@ def test_a_study_of_which_nothing_can_be_run_is_refused(tmp_path: Path) -> None:
     unknown = Design.model_validate({"name": "few", "axes": {"method.expert": [1]}})
     with pytest.raises(UserError, match="Did you mean 'experts'"):
         ablation(tmp_path, unknown, ask())
+
+
+def test_a_wrong_value_of_an_axis_is_refused_before_the_first_point(tmp_path: Path) -> None:
+    mistaken = design(axes={"method.experts": [2, "four"], "train.epochs": [1, 0]})
+    with pytest.raises(UserError, match="2 problems") as caught:
+        ablation(tmp_path, mistaken, ask())
+    assert "Axis of study 'few': method.experts=four: " in str(caught.value)
+    assert "Axis of study 'few': train.epochs=0: " in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_question_has_another_name() -> None:

@@ -171,6 +171,43 @@ def test_overrides_are_a_mapping(overrides: Any) -> None:
         harness.run(method="lst", task="vqa", overrides=overrides)
 
 
+@pytest.mark.parametrize(
+    ("argument", "value", "rule"),
+    [
+        ("method", ["lst"], "write a text."),
+        ("seed", "a", "write a whole number."),
+        ("seed", True, "write a whole number."),
+        ("limit", "x", "write a whole number or None."),
+        ("budget", 5, "write a text or None."),
+        ("data_dir", 3, "write a text, a path or None."),
+        ("grad_checkpoint", 1, "write True or False or None."),
+        ("output", None, "write a text or a path."),
+    ],
+)
+def test_an_argument_of_a_wrong_type_is_named_with_the_rule(
+    argument: str, value: Any, rule: str, called: Called
+) -> None:
+    with pytest.raises(UserError) as caught:
+        harness.run(**({"method": "lst", "task": "vqa"} | {argument: value}))
+    assert str(caught.value) == f"{argument}={value!r}: {rule}"
+    assert called == []
+
+
+def test_all_arguments_of_a_wrong_type_are_told_at_once() -> None:
+    with pytest.raises(UserError, match="4 problems") as caught:
+        harness.compare(["lst", 3], "vqa", seeds="x", workers=True, limit=1.5)  # type: ignore[list-item,arg-type]
+    for text in ("methods=['lst', 3]: write a text or a list of texts.", "seeds='x': write a"):
+        assert text in str(caught.value)
+    with pytest.raises(UserError, match="output=5: write a text or a path"):
+        harness.records(5)  # type: ignore[arg-type]
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(called: Called) -> None:
+    harness.compare("lst", "vqa", seeds=np.arange(2), limit=np.int64(9))  # type: ignore[arg-type]
+    harness.run(method="lst", task="vqa", seed=np.int64(5))  # type: ignore[arg-type]
+    assert [(config.seed, config.limit) for config, _ in called] == [(0, 9), (1, 9), (5, None)]
+
+
 def test_a_value_that_is_none_is_refused() -> None:
     with pytest.raises(UserError, match=r"'train.lr' is <object"):
         harness.run(method="lst", task="vqa", overrides={"train.lr": object()})

@@ -49,7 +49,8 @@ def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["--set", "train.grad_accum=1000"], ["grad_accum=1000", "batch_size=128", "needs a row"]),
         (["--seed", "-1"], ["--seed -1", "0 or more"]),
         (["--limit", "0"], ["--limit 0", "at least 1"]),
-        (["--budget", "2GB"], ["--budget '2GB'", "such as 8GiB"]),
+        (["--budget", "2GB"], ["--budget '2GB'", "such as 8GiB, or a method."]),
+        (["--budget", "lts"], ["--budget 'lts'", "or a method. Did you mean 'lst'"]),
         (["--fill-budget", "experts"], ["--fill-budget experts", "give --budget too"]),
         (["--config", "missing.yaml"], ["missing.yaml", "No such file"]),
     ],
@@ -130,6 +131,11 @@ def test_a_missing_dataset(
     message = refused(capsys, *RUN, "--output", str(tmp_path))
     assert "easy_vqa" in message
     assert "pip install easy-vqa" in message
+
+
+def test_weights_that_are_nowhere(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    message = refused(capsys, *RUN, "--weights", "nope", "--limit", "64", "--output", str(tmp_path))
+    assert "--weights nope: there is no such folder. Leave it out for the bundled" in message
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "missing"])

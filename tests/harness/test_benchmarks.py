@@ -8,6 +8,7 @@ import torch
 
 from harness.benchmarks import BENCHMARKS, lines, measure
 from harness.benchmarks.timing import duel
+from harness.cli import execute
 from harness.errors import UserError
 from methods.experts import bench as experts
 
@@ -22,6 +23,18 @@ def test_every_benchmark_measures_and_says(module):
 def test_an_unknown_benchmark_names_the_nearest():
     with pytest.raises(UserError, match="Did you mean 'loop'"):
         next(measure("lop"))
+
+
+def test_what_was_measured_before_one_fails_is_printed(monkeypatch, capsys):
+    def some(_name):
+        yield {"benchmark": "startup", "seconds": 1.0}
+        raise UserError("there is no compiler")
+
+    monkeypatch.setattr("harness.benchmarks.measure", some)
+    assert execute(["bench", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out) == [{"benchmark": "startup", "seconds": 1.0}]
+    assert "there is no compiler" in err
 
 
 def test_a_duel_runs_both_as_often_and_neither_always_first():

@@ -49,6 +49,37 @@ def test_the_value_found_fits_and_the_next_does_not(fixed, slope, bend, budget, 
     assert nbytes == peak(value) <= budget < peak(value + step)
 
 
+def test_a_value_that_is_refused_does_not_fit():
+    asked: list[int] = []
+
+    def peak(value: int) -> int:
+        asked.append(value)
+        if value > 5:
+            raise UserError("more than there are")
+        return value
+
+    assert largest_fitting(peak, 4_000) == (5, 5)
+    assert len(asked) <= 16
+
+
+def test_a_setting_without_effect_has_no_largest_value():
+    with pytest.raises(UserError, match=r"train\.lr: 17 needs no more memory than 1"):
+        largest_fitting(lambda _: 100, 4_000, name="train.lr")
+
+
+def test_memory_that_bends_upwards_needs_few_predictions():
+    asked: list[int] = []
+
+    def peak(value: int) -> int:
+        asked.append(value)
+        return 10**6 + 1_000 * value + 300 * value**2
+
+    found = largest_fitting(peak, 3 * 10**9)
+    assert found is not None
+    assert peak(found[0]) <= 3 * 10**9 < peak(found[0] + 1)
+    assert len(asked) <= 16
+
+
 def test_linear_memory_needs_few_predictions():
     asked: list[int] = []
 

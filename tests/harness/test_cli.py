@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import typer
 from harness import cli
 from harness.cards import BACKBONES, METHODS, TASKS
 from harness.commands import run as run_command
+from harness.config import RunRequest
 from harness.dispatch import Ended
+from harness.errors import UserError
 from harness.record import Record, content_hash
+from harness.run_budget import BudgetRequest, Held
 from harness.study import Axis, Cell, Study
 from harness.testing.records import make_record
 
@@ -406,3 +410,22 @@ def test_a_shadowing_file_is_one_clear_message(name: str, tmp_path: Path) -> Non
     assert str(file) in done.stderr
     assert "Rename it" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_plan_is_held_to_a_budget_as_a_comparison_is(
+    harness: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hold(request: RunRequest, asked: BudgetRequest) -> Held:
+        assert asked == BudgetRequest("2GiB", "auto", of_many=True)
+        if request.method != "lst":
+            raise UserError("it does not fit")
+        return Held(replace(request, overrides=("method.reduction=2",)), 1, 2)
+
+    monkeypatch.setattr("harness.run_budget.hold", hold)
+    words = ["--methods", "lst,all", "--tasks", "vqa", "--no-predict", "--output", str(tmp_path)]
+    budget = ["--budget", "2GiB", "--fill-budget", "auto"]
+    code, out, _ = harness("plan", *words, *budget, "--json")
+    document = json.loads(out)
+    assert code == 0
+    assert [row["label"] for row in document["rows"]] == ["lst"]
+    assert document["left_out"]["unipt on vqa"] == "it does not fit"

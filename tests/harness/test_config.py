@@ -182,3 +182,11 @@ def test_fields_in_a_field_are_set_and_their_mistakes_quoted() -> None:
     assert "backbone.text.layers=0: Input should be greater than or equal to 1." in found
     (found,) = problems(backbone="vse", overrides=("backbone.text=words",))
     assert found.startswith("backbone.text: Input should be")
+
+
+@pytest.mark.parametrize(
+    ("method", "backbone"), [("peft:ia3", "t5-base"), ("lora@fa", "bert"), ("lst", "minilm")]
+)
+def test_a_label_is_what_one_types(method: str, backbone: str) -> None:
+    config = resolve(RunRequest(method=method, task="rte", backbone=backbone))
+    assert (config.method.label, config.backbone.label) == (method, backbone)

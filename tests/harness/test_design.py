@@ -91,6 +91,7 @@ def _fits(point: dict[str, Any]) -> bool:
         ({"axes": {"a.b": [1]}, "when": {"a.c": {}}}, "'a.c' is no axis"),
         ({"axes": {"a.b": [1], "a.c": [1]}, "when": {"a.b": {"a.c": 1}}}, "an axis before it"),
         ({"axes": {"a.b": [1], "a.c": [1]}, "when": {"a.c": {"a.b": 2}}}, "'a.b' is never 2"),
+        ({"axes": {"a": {"yes": {}}, "a.c": [1]}, "when": {"a.c": {"a": "yess"}}}, "'yes'?"),
         ({"axes": {"a.b": [[1, 2]]}}, "axes"),
         ([1], "must hold axes"),
         ("{", "not valid YAML"),
@@ -124,6 +125,40 @@ def test_numbers_and_words_are_read_as_settings_are(tmp_path: Path) -> None:
         (0.001, 0.01),
         ("off", "salient"),
     ]
+
+
+def test_a_mistake_of_a_file_ends_in_one_mark(tmp_path: Path) -> None:
+    path = tmp_path / "study.yaml"
+    path.write_text("axes: {norms: {trained: {}}, a.b: [1]}\nwhen: {a.b: {norms: traned}}")
+    with pytest.raises(UserError, match=r"Did you mean 'trained'\?$"):
+        read_design(str(path))
+
+
+def test_a_value_that_its_field_cannot_have_is_a_mistake_and_a_wrong_pair_is_none() -> None:
+    made = design(
+        {
+            "method.reduction": [8, "eight", 0],
+            "method.top_k": [1, 99],  # more than the experts: a point that is not run
+            "quantiser": {"with": {}, "without": {"method.bits": 5}},
+            "backbone.quantize": ["nf4", "nf5"],
+            "train.lr": [0.1, -1],
+        },
+        when={"train.lr": {"quantiser": "without"}},
+    )
+    wrong = made.wrong_values(resolve(base()))
+    fields = [text.removeprefix("Axis of study 'd': ").partition(":")[0] for text in wrong]
+    assert fields == [
+        "method.reduction=eight",
+        "method.reduction=0",
+        "method.bits=5",
+        "backbone.quantize=nf5",
+        "train.lr=-1",
+    ]
+
+
+@pytest.mark.parametrize("name", design_names())
+def test_no_named_study_has_a_wrong_value(name: str) -> None:
+    assert read_design(name).wrong_values(resolve(base())) == []
 
 
 def test_a_constraint_on_no_field_is_refused() -> None:

@@ -4,7 +4,9 @@ import ast
 import json
 import re
 import shlex
+import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +19,10 @@ from test_packaging import README, ROOT, commands
 import harness
 from harness import cli
 from harness.api import Settings
+from harness.cards import BACKBONES, METHODS, TASKS
 from harness.config import RunConfig, RunRequest
-from harness.plan import make_plan, read_matrix
+from harness.matrix_file import read_matrix
+from harness.plan import make_plan
 from harness.record import Record, RecordStore
 from harness.run_options import RunOptions
 from harness.testing.records import make_record
@@ -67,7 +71,9 @@ def of_harness(node: ast.AST) -> bool:
     return isinstance(owner, ast.Name) and owner.id == "harness"
 
 
-@pytest.mark.parametrize("page", ["README.md", "protocol.md", "memory.md", "bench.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "protocol.md", "memory.md", "bench.md", "extending.md"]
+)
 def test_a_page_has_commands(page: str) -> None:
     assert command_lines(WRITTEN[page])
 
@@ -95,6 +101,40 @@ def test_the_protocols_matrix_can_be_run(tmp_path: Path) -> None:
     file.write_text(text)
     plan = make_plan(read_matrix(file), "vqa", [0], RunRequest(method="", task=""))
     assert len(plan.configs) == 3
+
+
+def test_the_task_of_the_page_about_extending_runs(tmp_path: Path) -> None:
+    """Its own files, from the card to a Record, and under the suite that the page names."""
+    card, code, suite = re.findall(r"```python\n(.*?)```", PAGES["extending.md"], flags=re.DOTALL)
+    folder = tmp_path / "tasks" / "first_colour"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text(card)
+    (folder / "task.py").write_text(code)
+    (tmp_path / "test_first_colour.py").write_text(suite)
+    script = (
+        "import sys, pytest, tasks; tasks.__path__.append(sys.argv[1])\n"
+        "from harness.run_options import RunOptions\n"
+        "from harness.config import resolve\n"
+        "from harness.runner import run\n"
+        "from harness.testing.runs import small_request\n"
+        "few = small_request('linear_probe', 'train.epochs=1', task='first_colour', limit=24)\n"
+        "from pathlib import Path\n"
+        "record = run(resolve(few), RunOptions(Path(sys.argv[2]), 'off', -1))\n"
+        "assert record.status == 'done', record.error\n"
+        "assert set(record.metrics.test) == {'accuracy'}\n"
+        "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', sys.argv[3]]))\n"
+    )
+    places = [folder.parent, tmp_path / "runs", tmp_path / "test_first_colour.py"]
+    words = [sys.executable, "-c", script, *map(str, places)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_entry_points_of_the_page_are_those_that_are_looked_for() -> None:
+    [text] = re.findall(r"```toml\n(.*?)```", PAGES["extending.md"], flags=re.DOTALL)
+    groups = tomllib.loads(text)["project"]["entry-points"]
+    assert {METHODS.group, TASKS.group} == set(groups)
+    assert f"`{BACKBONES.group}`" in PAGES["extending.md"]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.name)

@@ -23,9 +23,11 @@ from memory_models import (
 from torch import nn
 
 from harness.memory.categories import CATEGORIES
+from harness.memory.cuda import cuda_sizes
+from harness.memory.cuda import dropout as cuda_dropout
 from harness.memory.events import Event, replay
 from harness.memory.measure import measure
-from harness.memory.predict import cuda_dropout, predict, predict_built
+from harness.memory.predict import predict, predict_built, predict_train_peak
 from harness.memory.step import StepProgram
 
 METHODS: list[Callable[..., StepProgram]] = [
@@ -211,6 +213,53 @@ def test_accumulation_keeps_gradients_through_the_later_passes():
 
 def test_a_model_built_on_fake_tensors_predicts_the_same():
     assert predict_built(partial(full, batch=3)) == predict(full(batch=3))
+
+
+def test_tensors_count_wherever_the_model_is():
+    """As on a GPU, whose tensors are no CPU tensors: ``meta`` stands for it."""
+
+    def make_optimizer(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=0.1)  # its state has no counters on the CPU
+
+    here, elsewhere = (replace(full(), make_optimizer=make_optimizer) for _ in range(2))
+    elsewhere.model.to("meta")
+    batch = {name: tensor.to("meta") for name, tensor in elsewhere.make_batch().items()}
+    moved = replace(elsewhere, make_batch=lambda: batch)
+    assert predict_train_peak(moved) == predict_train_peak(here)
+    assert predict(moved).at_peak_bytes == predict(here).at_peak_bytes
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_autocast_leaves_on_cuda_more_in_fp32(again):
+    program = (checkpointed if again else full)(dropout=0.0, batch=8)
+    assert predict_train_peak(program, target="cuda") == predict_train_peak(program)
+    autocast = partial(torch.autocast, "cpu", dtype=torch.bfloat16)
+    low = replace(program, precision=autocast)
+    assert predict_train_peak(low, target="cuda") > predict_train_peak(low)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda x: nn.functional.layer_norm(x, x.shape[-1:]),
+        lambda x: x.softmax(-1),
+        lambda x: torch.softmax(x, -1),
+        lambda x: nn.functional.softmax(x, dim=-1),
+        lambda x: x.pow(2),
+        lambda x: x**2,
+        lambda x: torch.exp(x),
+        lambda x: x.sum(),
+    ],
+)
+def test_what_cudas_autocast_computes_in_fp32(operation):
+    x = torch.randn(2, 4, dtype=torch.bfloat16)
+    with cuda_sizes():
+        assert operation(x).dtype == torch.bfloat16
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert operation(x).dtype == torch.float32
+            assert torch.nn.functional.gelu(x).dtype == torch.bfloat16
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert operation(x).dtype == torch.bfloat16
 
 
 def test_cuda_keeps_one_byte_of_dropout_mask_an_element():

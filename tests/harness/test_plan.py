@@ -1,15 +1,19 @@
 """A matrix of runs: which cells a request stands for, and which of them cannot be."""
 
+import re
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from harness.cards import METHODS, TASKS, task_groups
 from harness.config import RunRequest
-from harness.errors import UserError
-from harness.plan import Entry, Plan, make_plan, named_methods, read_matrix
-from harness.planned import plan_rows
+from harness.errors import ConfigError, UserError
+from harness.matrix_file import read_matrix
+from harness.plan import Entry, Plan, make_plan, named_methods
+from harness.planned import plan_rows, plan_table
 from harness.processor import cpu_name
 from harness.record import RecordStore, content_hash
 from harness.testing.records import make_provenance, make_record
@@ -81,6 +85,36 @@ def test_nothing_is_tuned_before_every_named_pair_is_known_to_run() -> None:
 
 
 @pytest.mark.parametrize(
+    ("methods", "tasks", "message"),
+    [
+        ("lst,lts", "vl", "^Unknown method 'lts'. Did you mean 'lst'"),
+        ("lst,lst@nope", "vl", "^Unknown preset 'nope'"),
+        ("all", "vqa,vqaa", "^'vqaa' is neither a task nor a group"),
+    ],
+)
+def test_a_name_that_there_is_not_is_refused_beside_a_group_too(
+    methods: str, tasks: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        plan(methods, tasks)
+
+
+def test_a_folder_that_is_needed_is_asked_for_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^Dataset 'sst2' is read from a folder: give --data-dir"):
+        plan("lst", "vqa,sst2")
+    with pytest.raises(UserError, match=r"^--data-dir .*gone: there is no such folder"):
+        plan("lst", "vqa,sst2", data_dir=tmp_path / "gone")
+    (made,) = plan("lst", "sst2", data_dir=Path("hub:nyu-mll/glue@0123")).configs
+    assert str(made.task.data_dir) == "hub:nyu-mll/glue@0123"
+
+
+def test_of_a_group_what_needs_a_folder_is_left_out_with_that_reason() -> None:
+    made = plan("lst", "vqa,all")
+    assert "vqa" in {c.task.name for c in made.configs}
+    assert "give --data-dir DIR" in made.left_out["lst on sst2"]
+
+
+@pytest.mark.parametrize(
     ("tasks", "message"),
     [("glu", "'glu' is neither a task nor a group.*glue"), ("vqa,,gqa", "'vqa,,gqa': write names")],
 )
@@ -110,13 +144,58 @@ def test_a_file_gives_methods_with_settings_of_their_own(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "content", ["rows: []", "rows: [{methods: lst}]", "[1]", "rows: [{method: lst, settings: 3}]"]
+    ("content", "message"),
+    [
+        ("rows: []", "it must hold at least one row. Write rows, such as"),
+        ("[1]", "it must hold at least one row. Write rows, such as"),
+        ("rows: [lst]", "row 1: a row must have a method. Write rows, such as"),
+        ("rows: [{method: lst}, {}]", "row 2: 'method' must be the name of one. Write rows"),
+        ("rows: [{method: lst, seting: {}}]", "row 1: unknown field 'seting'. Did you mean"),
+        ("row: [{method: lst}]", "unknown field 'row'. Did you mean 'rows'?"),
+        ("rows: [{method: lst, settings: 3}]", "row 1: 'settings' must be SECTION.FIELD: VALUE"),
+        (
+            "rows: [{method: lst, settings: {train.lr: [1, 2]}}]",
+            "row 1: 'settings' must be SECTION.FIELD: VALUE",
+        ),
+        (
+            "rows: [{method: lst}, {method: unipt}, {method: lst, settings: {}}]",
+            "row 3 (lst) has the method and the settings of row 1",
+        ),
+    ],
 )
-def test_a_file_that_is_no_matrix_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_no_matrix_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "matrix.yaml"
     path.write_text(content)
-    with pytest.raises(UserError, match=r"--matrix .*Write rows"):
+    with pytest.raises(UserError, match=rf"--matrix .*: {re.escape(message)}") as caught:
         read_matrix(path)
+    assert "Input should" not in str(caught.value)
+
+
+def test_what_is_wrong_with_a_row_names_file_and_row_and_what_all_share_does_not(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "matrix.yaml"
+    path.write_text("rows: [{method: lst, settings: {reduction: 4}}, {method: lts}]")
+    with pytest.raises(UserError, match="3 problems") as caught:
+        make_plan(read_matrix(path), "vqa", (0,), RunRequest(method="", task="", device="gpu"))
+    assert isinstance(caught.value, ConfigError)
+    shared, setting, name = caught.value.problems
+    assert shared.startswith("--device 'gpu'")
+    assert setting.startswith(f"--matrix {path}: row 1 (lst): 'reduction' names no setting")
+    assert name.startswith(f"--matrix {path}: row 2 (lts): Unknown method 'lts'")
+
+
+def test_rows_of_a_matrix_are_told_apart(tmp_path: Path) -> None:
+    rows = [Entry("lst"), Entry("lst", overrides=("method.reduction=4",))]
+    planned = make_plan(rows, "vqa", (0,), RunRequest(method="", task=""))
+    shown = plan_rows(planned, tmp_path, predict=False)
+    assert [row["label"] for row in shown] == ["lst", "lst (method.reduction=4)"]
+    assert {row["method"] for row in shown} == {"lst"}
+    console = Console(record=True, width=120, file=StringIO())
+    console.print(plan_table([{**row, "note": "no data"} for row in shown], {}))
+    text = console.export_text()
+    assert "lst on vqa, seed 0: no data" in text
+    assert "lst (method.reduction=4) on vqa, seed 0: no data" in text
 
 
 def test_the_wrong_setting_of_a_row_is_told_as_any_other() -> None:

@@ -54,6 +54,14 @@ def test_every_frozen_method_trains_on_codes_that_stay(name, kind):
     assert all(n in trained or torch.equal(after[n], before[n]) for n in before)
 
 
+def test_experts_on_codes_of_the_backbone_tell_the_backbones_error(tmp_path):
+    asked = config("mp_ismoe@ismoe", "backbone.quantize=rtn", "memory.profile=false")
+    found = run(asked, options(tmp_path))
+    assert found.quality.quantization_mse > 0
+    assert found.quality.layer_quantization_mse
+    assert found.quality.dead_experts is not None
+
+
 @pytest.mark.parametrize(("name", "kind"), [("lora", "nf4"), ("lst", "rtn")])
 def test_no_dequantised_weight_is_saved_and_memory_is_predicted(name, kind):
     model = ProbedModel(build_method(name, low_bit_backbone(quantize=kind))).train()

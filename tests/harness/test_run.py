@@ -19,6 +19,7 @@ from harness.runner import run
 from harness.testing.runs import interrupt_at, small_request
 
 PROFILED = "memory.profile=true"
+COMPUTED = ("float", "int8")
 
 
 def config(method: str = "lst", *overrides: str, **fields: Any) -> RunConfig:
@@ -182,6 +183,24 @@ def test_stored_features_change_no_prediction_much(tmp_path: Path) -> None:
     assert not plain.time.features.used
     losses = [[e.loss for e in r.history] for r in (stored, plain)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_states_computed_otherwise_are_stored_apart(tmp_path: Path) -> None:
+    """The same codes, as floats and as integers: each has states of its own."""
+    alone, after = tmp_path / "alone", tmp_path / "after"
+    asked = [config("mp_ismoe", "method.noise=none", f"method.compute={c}") for c in COMPUTED]
+    run(asked[0], options(after))
+    first, second = (run(asked[1], options(folder)) for folder in (alone, after))
+    assert second.time
+    assert second.time.features.seconds > 0
+    assert [row.loss for row in second.history] == [row.loss for row in first.history]
+
+
+def test_what_does_not_fit_leaves_the_features_of_others(tmp_path: Path) -> None:
+    run(config("lst"), options(tmp_path))
+    before = sorted((tmp_path / "features").iterdir())
+    run(config("mp_ismoe", "features.max_bytes=1000"), options(tmp_path))
+    assert sorted((tmp_path / "features").iterdir()) == before
 
 
 def test_features_past_their_limit_are_recomputed(tmp_path: Path) -> None:

@@ -38,6 +38,26 @@ def test_what_is_impossible_or_too_large_is_a_cell_too(monkeypatch: pytest.Monke
     assert (cell["status"], cell["reason"]) == ("oom", "all of it")
 
 
+@pytest.mark.parametrize(
+    ("message", "status", "reason"),
+    [
+        ("DefaultCPUAllocator: can't allocate memory: 9 bytes", "oom", "DefaultCPUAllocator"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when", "oom", "CUDA error"),
+        ("a shape is wrong", "failed", "RuntimeError: a shape is wrong"),
+    ],
+)
+def test_an_error_is_a_cell_and_the_others_go_on(
+    message: str, status: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError(message)
+
+    monkeypatch.setattr(step_measure, "measure", fail)
+    cell = measure_step(small_step("lst", "t5"), CPU)
+    assert cell["status"] == status
+    assert cell["reason"].startswith(reason)
+
+
 def test_a_file_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "steps.json"
     asked: list[str] = []
@@ -61,6 +81,12 @@ def test_a_file_of_another_device_is_left_alone(tmp_path: Path) -> None:
     write_document(path, {**read_document(None, CPU), "device": "another"})
     with pytest.raises(UserError, match="it holds steps of another"):
         read_document(path, CPU)
+
+
+def test_a_folder_is_no_file_to_save_in(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="this is a folder; name a file in it"):
+        read_document(tmp_path, CPU)
+    assert read_document(tmp_path / "new" / "steps.json", CPU)["cells"] == {}
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": 9, "cells": {}}'])

@@ -80,3 +80,8 @@ def test_other_models_are_refused(model):
 def test_methods_of_transformer_blocks_are_refused_where_there_are_none(method, sites):
     with pytest.raises(UserError, match=f"'{method}' changes {sites}, .* none in stream image"):
         build_method(method, build("test_resnet"), ("image",))
+
+
+def test_norms_that_change_every_salient_token_are_refused():
+    with pytest.raises(UserError, match="from which every salient token comes"):
+        build_method("mp_ismoe@sherl", build("test_resnet"), ("image",), train_norms="late_only")

@@ -6,7 +6,7 @@ from torch import nn
 
 from methods.quantization.config import QuantizationConfig
 from methods.quantization.grid import GridSpec
-from methods.quantization.int8 import LARGEST, ROWS, int8_linear
+from methods.quantization.int8 import EXACT, LARGEST, ROWS, int8_linear
 from methods.quantization.modules import QuantizedWeight, quantize_modules, quantized_linear
 
 READINGS = [
@@ -50,6 +50,20 @@ def test_it_is_the_exact_product_of_the_rounded_inputs(tokens, columns, rows, se
     exact = step.double() * (integers @ weight.T) + bias.double()
     size = step.double() * (integers.abs() @ weight.abs().T) + bias.double()
     assert ((found.double() - exact).abs() <= 1e-5 * size).all()
+
+
+@pytest.mark.parametrize("columns", [EXACT - 24, EXACT + 8])
+def test_without_instructions_for_integers_the_sums_are_the_same(columns, monkeypatch):
+    x = torch.randn(40, columns)
+    codes = torch.randint(-128, 128, (24, columns), dtype=torch.int8)
+    found = []
+    for native in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda native=native: native)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found.append(int8_linear(x, codes, torch.ones(24), torch.zeros(24), None))
+    if columns <= EXACT:
+        assert torch.equal(*found)
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-4)
 
 
 def test_blocks_of_tokens_do_not_matter():

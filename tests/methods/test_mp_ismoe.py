@@ -160,7 +160,7 @@ def test_ismoe_alone_leaves_the_backbone_as_it_is():
     method.on_fit_start(context)
     method.on_epoch_start(context, 1)
     assert len(mixtures(method.network)) == 3
-    assert method.quality()["quantization_mse"] == 0
+    assert "quantization_mse" not in method.quality()
 
 
 def shapes(network: nn.Module) -> list[torch.Size]:

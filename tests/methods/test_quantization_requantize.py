@@ -247,6 +247,24 @@ def test_accumulated_noise_is_a_random_walk(make):
     assert errors[1] > 3 * errors[0]
 
 
+def test_accumulated_noise_stays_in_the_master_of_a_convolution(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3))
+    save_file(model.state_dict(), tmp_path / "masters.safetensors")
+    masters = MasterStore.from_file(tmp_path / "masters.safetensors", model.state_dict())
+    values = {"noise": "random", "accept": "always", "noise_scale": 0.5, "sample_percent": 100}
+    config = QuantizationConfig(bits=8, accumulate=True, **values)
+    modules = quantize_modules(model, ["0"], config)
+    requantizer = Requantizer(modules, masters, config, torch.Generator().manual_seed(0))
+    requantizer.calibrate(lambda: model(torch.randn(4, 3, 9, 9)))
+    errors = []
+    for _ in range(4):
+        requantizer.round()
+        errors.append(modules["0"].weight.quantization_mse)
+        assert torch.equal(requantizer.recompute_codes("0"), modules["0"].weight.unpacked())
+    assert errors[-1] > 1.5 * errors[0]
+
+
 @pytest.mark.parametrize("accumulate", [False, True])
 def test_master_files_and_unquantised_parameters_stay_as_they_are(make, accumulate):
     setting = make(accumulate=accumulate, accept="always", bias_correction=True)

@@ -179,6 +179,8 @@ def test_late_norms_train_in_the_block_that_sherl_runs_with_gradients():
         MpIsmoeConfig(train_norms="late_only")
     with pytest.raises(ValidationError, match="join=gate lets in as the frozen one"):
         MpIsmoeConfig(train_norms="late_only", host="sherl", join="gate")
+    with pytest.raises(ValidationError, match="hidden state that salient_layer=last takes"):
+        MpIsmoeConfig(train_norms="late_only", host="sherl", salient_layer="last")
 
 
 def test_sherl_always_trains_the_norm_that_it_ends_in():

@@ -336,6 +336,11 @@ def harness(capsys: pytest.CaptureFixture[str]) -> Any:
         (["claim"], ["'claim'", "Did you mean 'claims'?"]),
         (["claims", "--predict"], ["--predict", "'claims'"]),
         (["table1", "--format", "html"], ["--format 'html'", "text, md, json"]),
+        (
+            ["inconsistencies", "--format", "json", "--markdown"],
+            ["--format json and --markdown ask for different formats"],
+        ),
+        (["claims", "--format", "text", "--json"], ["--format text and --json ask for different"]),
     ],
     ids=" ".join,
 )

@@ -129,5 +129,12 @@ def test_pairs_of_texts_are_units_of_their_own():
     assert data.splits[NEW].units["text"].tolist() == [0, 1, 0, 1]
     with pytest.raises(RowError, match="'text_pair' is missing; a row has text and text_pair"):
         read_new_rows([{"text": "a"}], Path(), (TEXT, TEXT_PAIR))
-    with pytest.raises(RowError, match="unknown key 'image'"):
+    with pytest.raises(RowError, match=r"unknown key 'image'\. Known: text\.$"):
         read_new_rows([{"text": "a", "image": "b.png"}], Path(), (TEXT,))
+
+
+def test_a_key_that_a_row_has_is_not_what_another_was_to_be(folder):
+    row = {"image": "a.png", "text": "hi", "text_pair": "b"}
+    assert problems(folder, row) == [(0, "unknown key 'text_pair'. Known: image, text.")]
+    [(_, unknown), _] = problems(folder, {"image": "a.png", "txt": "hi"})
+    assert unknown == "unknown key 'txt'. Did you mean 'text'?"

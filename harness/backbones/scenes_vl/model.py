@@ -47,6 +47,7 @@ from harness.backbones.scenes_vl.checkpoint import (
 )
 from harness.backbones.scenes_vl.text import encode_texts, load_tokenizer, whole_rows
 from harness.backbones.source_task import SourceTask
+from harness.errors import UserError, nearest_file
 from harness.registry import Config
 
 IMAGE_SIZE = 64
@@ -196,6 +197,11 @@ class ScenesVL(Backbone):
             backbone.weights_hash = f"random:{config.seed}"
         else:
             folder = WEIGHTS_FOLDER if weights is None else Path(weights)
+            if weights is not None and not folder.is_dir():
+                raise UserError(
+                    f"--weights {weights}: there is no such folder.{nearest_file(folder)} Leave it "
+                    f"out for the bundled weights."
+                )
             backbone.weights_path, backbone.weights_hash = read_weights(backbone, folder)
         return backbone.to(device).eval()
 
