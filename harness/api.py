@@ -8,12 +8,11 @@ import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from numbers import Integral
 from os import PathLike
 from pathlib import Path
-from types import NoneType
-from typing import TYPE_CHECKING, Any, TypedDict, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, TypedDict, get_type_hints
 
+from harness.arguments import check_types
 from harness.errors import ConfigError, UserError, did_you_mean
 from harness.flat import flatten
 from harness.own_packages import check_own_packages
@@ -34,17 +33,6 @@ INTERRUPTED = 130
 File = str | PathLike[str]
 Names = str | Collection[str]
 Seeds = int | Collection[int]
-_WORDS: Mapping[Any, str] = {
-    str: "a text",
-    PathLike[str]: "a path",
-    int: "a whole number",
-    bool: "True or False",
-    Mapping[str, Any]: "a mapping such as {'method.bits': 4}",
-    Collection[str]: "a list of texts",
-    Collection[int]: "a list of whole numbers",
-    NoneType: "None",
-}
-"""How messages name what an argument may be."""
 
 
 class Settings(TypedDict, total=False):
@@ -200,7 +188,7 @@ def records(output: File = "runs") -> list["Record"]:
     """
     from harness.runs import stored
 
-    _check_types({"output": (output, File)})
+    check_types({"output": (output, File)})
     return stored(Path(output))
 
 
@@ -255,33 +243,7 @@ def _check(function: str, settings: Mapping[str, Any], **own: tuple[Any, Any]) -
             raise TypeError(
                 f"harness.{function}() has no argument '{name}'.{did_you_mean(name, kinds)}"
             )
-    _check_types({**own, **{name: (value, kinds[name]) for name, value in settings.items()}})
-
-
-def _check_types(arguments: Mapping[str, tuple[Any, Any]]) -> None:
-    """Raise ConfigError with every argument that is not of one of its types."""
-    problems = []
-    for name, (value, annotation) in arguments.items():
-        kinds = get_args(annotation) if annotation not in _WORDS else (annotation,)
-        if not any(_is(value, kind) for kind in kinds):
-            problems.append(f"{name}={value!r}: write {_or([_WORDS[kind] for kind in kinds])}.")
-    if problems:
-        raise ConfigError(problems)
-
-
-def _is(value: Any, kind: Any) -> bool:
-    """Return whether a value is of a type of ``_WORDS``; numpy's whole numbers are, too."""
-    if kind is int:
-        return isinstance(value, Integral) and not isinstance(value, bool)
-    if get_origin(kind) is Collection:
-        of_kind = isinstance(value, Collection) and not isinstance(value, str)
-        return of_kind and all(_is(one, get_args(kind)[0]) for one in value)
-    return isinstance(value, get_origin(kind) or kind)
-
-
-def _or(words: Sequence[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} or {last}" if first else last
+    check_types({**own, **{name: (value, kinds[name]) for name, value in settings.items()}})
 
 
 def _request(settings: Settings) -> "RunRequest":

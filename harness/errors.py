@@ -70,6 +70,12 @@ def did_you_mean(typed: str, choices: Iterable[str]) -> str:
     return f" Known: {', '.join(known)}." if known else ""
 
 
+def check_data_folder(path: Path) -> None:
+    """Raise UserError where ``--data-dir`` is no folder."""
+    if not path.is_dir():
+        raise UserError(f"--data-dir {path}: there is no such folder.{nearest_file(path)}")
+
+
 def nearest_file(path: Path) -> str:
     """Return `` Did you mean 'x'?`` where a file beside a missing one has almost its name."""
     try:

@@ -161,13 +161,11 @@ class FeatureStore:
 
     def _first(self, spec: StreamSpec, states: States) -> StreamState:
         """Run the frozen stream on the first row, its text as long as any, behind its sources."""
-        inputs: dict[str, Tensor] = {}
+        units = None
         if spec.modality:
             units = self.examples.split("train").units[spec.modality][:1].reshape(-1)
-            inputs = self.examples.unit_inputs(spec.modality, units, longest=True)
         sources = {name: states[name] for name in spec.sources}
-        with torch.no_grad(), self.autocast():
-            return self.method.encode(spec.name, inputs, sources)
+        return self._run(spec, units, sources, longest=True)
 
     def _scopes(self, spec: StreamSpec) -> Sequence[str]:
         if spec.by_unit:
@@ -280,18 +278,23 @@ class FeatureStore:
         self, spec: StreamSpec, split: str, rows: np.ndarray, *, longest: bool = False
     ) -> StreamState:
         """Run the frozen stream: on its ``rows`` of units, or on rows of a split."""
-        inputs: dict[str, Tensor] = {}
-        sources: States = {}
         modality = spec.modality
         if modality and spec.by_unit:
-            units = self._units[modality][rows]
-            inputs = self.examples.unit_inputs(modality, units, longest=longest)
-        else:
-            for name in spec.sources:
-                sources[name] = self._stored(self.method.backbone.spec(name), split, rows)
-            if modality:
-                units = self.examples.split(split).units[modality][rows]
-                inputs = self.examples.unit_inputs(modality, units, longest=longest)
+            return self._run(spec, self._units[modality][rows], {}, longest=longest)
+        sources = {
+            name: self._stored(self.method.backbone.spec(name), split, rows)
+            for name in spec.sources
+        }
+        units = self.examples.split(split).units[modality][rows] if modality else None
+        return self._run(spec, units, sources, longest=longest)
+
+    def _run(
+        self, spec: StreamSpec, units: np.ndarray | None, sources: States, *, longest: bool
+    ) -> StreamState:
+        """Run the frozen stream on units, if it reads any, behind its sources' states."""
+        inputs: dict[str, Tensor] = {}
+        if units is not None:
+            inputs = self.examples.unit_inputs(str(spec.modality), units, longest=longest)
         with torch.no_grad(), self.autocast():
             return self.method.encode(spec.name, inputs, sources)
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from harness.cards import ALL, METHODS, TASKS, task_groups
 from harness.config import RunConfig, RunRequest, resolve
-from harness.errors import ConfigError, UserError, did_you_mean, nearest_file
+from harness.errors import ConfigError, UserError, check_data_folder, did_you_mean
 from harness.hub import pinned_data
 from harness.registry import unknown
 
@@ -215,8 +215,5 @@ def _check_folder(request: RunRequest) -> None:
             f"Dataset '{chosen}' is read from a folder: give --data-dir DIR. "
             f"`harness data show {card.name}` prints what it must hold."
         )
-    if pinned_data(request.data_dir) is None and not request.data_dir.is_dir():
-        raise UserError(
-            f"--data-dir {request.data_dir}: there is no such folder."
-            f"{nearest_file(request.data_dir)}"
-        )
+    if pinned_data(request.data_dir) is None:
+        check_data_folder(request.data_dir)

@@ -1,5 +1,6 @@
 """The forms of a report: which there are, which one is asked for, and what they hold."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.cards import task_groups
 from harness.errors import UserError, did_you_mean
-from harness.record import Record
+from harness.record import Record, write_atomic
 from reports.averages import averages
 from reports.comparison import Comparison, compare
 
@@ -47,8 +48,43 @@ def chosen_format(name: str | None, to: Path | None) -> str | None:
     return found
 
 
+class Forms(ABC):
+    """What can be written in every one of ``FORMATS``; ``records`` are the runs it is about."""
+
+    records: Sequence[Record]
+
+    def content(self, name: str) -> bytes:
+        """Return the report in one of ``FORMATS``; CSV and parquet hold the runs.
+
+        Raises:
+            UserError: a library that the format needs is not installed.
+        """
+        if name in ("csv", "parquet"):
+            from reports.export import to_csv, to_parquet
+
+            return to_csv(self.records) if name == "csv" else to_parquet(self.records)
+        return self.text(name).encode()
+
+    @abstractmethod
+    def text(self, name: str) -> str:
+        """Return the report as html, md or tex."""
+
+    @abstractmethod
+    def table(self) -> "RenderableType":
+        """Return the report as a terminal shows it."""
+
+    @abstractmethod
+    def data(self) -> dict[str, Any]:
+        """Return the report JSON-ready."""
+
+    def write(self, folder: Path, stem: str) -> list[Path]:
+        """Write ``STEM.html`` and the others of ``WRITTEN``, and return the files."""
+        contents = {f"{stem}.{form}": self.content(form) for form in WRITTEN}
+        return [write_atomic(folder / name, content) for name, content in contents.items()]
+
+
 @dataclass(frozen=True)
-class Report:
+class Report(Forms):
     """Runs to report on, compared once whatever forms are asked for.
 
     Attributes:
@@ -96,24 +132,16 @@ class Report:
         left_out = {name: getattr(self.comparison, name) for name in ("limited", "unfinished")}
         return {"rows": rows, "averages": means, **left_out}
 
-    def content(self, name: str) -> bytes:
-        """Return the report in one of ``FORMATS``.
-
-        Raises:
-            UserError: a library that the format needs is not installed.
-        """
-        if name in ("csv", "parquet"):
-            from reports.export import to_csv, to_parquet
-
-            return to_csv(self.records) if name == "csv" else to_parquet(self.records)
+    def text(self, name: str) -> str:
+        """Return the report as html, md or tex."""
         if name == "md":
             from reports.tables import comparison_markdown
 
-            return comparison_markdown(self.comparison, task_groups()).encode()
+            return comparison_markdown(self.comparison, task_groups())
         if name == "tex":
             from reports.latex import comparison_latex
 
-            return comparison_latex(self.comparison).encode()
+            return comparison_latex(self.comparison)
         from reports.html import page
 
-        return page(self.comparison, self.records, self.problems, task_groups()).encode()
+        return page(self.comparison, self.records, self.problems, task_groups())

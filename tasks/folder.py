@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from harness.errors import UserError, did_you_mean
+from harness.errors import UserError, check_data_folder, did_you_mean
 from tasks.image_files import ImageSource
 from tasks.sources import Fingerprint
 
@@ -70,8 +70,7 @@ class DataFolder:
                 f"Dataset '{dataset}' is read from a folder: give --data-dir DIR. "
                 f"`harness data show` prints what it must hold."
             )
-        if not path.is_dir():
-            raise UserError(f"--data-dir {path}: there is no such folder.")
+        check_data_folder(path)
         self.dataset = dataset
         self.path = path
         self.image_path = images or path

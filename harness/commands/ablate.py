@@ -191,16 +191,12 @@ class _Reporter:
         self.output = output
 
     def __call__(self, study: "Study") -> list[Path]:
-        from harness.record import write_atomic
         from harness.study import study_records
-        from reports.formats import WRITTEN
-        from reports.studies import StudyForms, draw
+        from reports.studies import StudyForms, save
 
         self.found = StudyForms(study, study_records(study, self.output))
         folder = self.output / "studies" / study.name
-        contents = {f"study.{form}": self.found.content(form) for form in WRITTEN}
-        files = [write_atomic(folder / name, content) for name, content in contents.items()]
-        return [*files, *draw(self.found.report, folder)]
+        return [*self.found.write(folder, "study"), *save(self.found.figures, folder)]
 
 
 def _show(found: "StudyForms", output: Path, as_json: bool) -> None:

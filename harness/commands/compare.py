@@ -230,13 +230,12 @@ class _Reporter:
 
     def __call__(self, records: "Sequence[Record]", folder: Path) -> list[Path]:
         from harness.record import write_atomic
-        from reports.formats import WRITTEN
 
         self.report = replace(self.report, records=records)
-        contents = {f"report.{form}": self.report.content(form) for form in WRITTEN}
+        files = self.report.write(folder, "report")
         if self._tuned:
-            contents["tuning.json"] = json.dumps(self._tuned, indent=1).encode()
-        files = [write_atomic(folder / name, content) for name, content in contents.items()]
+            tuned = json.dumps(self._tuned, indent=1).encode()
+            files.append(write_atomic(folder / "tuning.json", tuned))
         print(f"Report: {folder / 'report.html'}", file=sys.stderr)
         return files
 

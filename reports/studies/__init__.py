@@ -1,7 +1,7 @@
 """What an ablation study found: points, effects, importances and a memory front, from Records."""
 
 from reports.studies.data import report_data
-from reports.studies.figures import draw
+from reports.studies.figures import draw, save
 from reports.studies.forms import StudyForms
 from reports.studies.summary import StudyReport, summarise
 from reports.studies.tables import study_markdown, study_table
@@ -11,6 +11,7 @@ __all__ = [
     "StudyReport",
     "draw",
     "report_data",
+    "save",
     "study_markdown",
     "study_table",
     "summarise",

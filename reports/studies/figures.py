@@ -1,6 +1,6 @@
 """Figures of a study, each as PNG, SVG and PDF, one column of a paper wide."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -30,30 +30,34 @@ CAPTIONS: Final = {
 }
 
 
-def figure_files(report: StudyReport, formats: Sequence[str]) -> dict[str, dict[str, bytes]]:
+def drawn(report: StudyReport) -> dict[str, Figure]:
     """Draw what the study allows: main effects, interactions, importances, front and curves.
 
     Args:
         report: of any study. A figure without content is not drawn: nothing where no run has a
             score, no main effects of factors with one value.
-        formats: of png, svg and pdf.
-
-    Returns:
-        The content of a file, by the figure's name and format.
     """
     with mpl.rc_context(STYLE):
         figures = {name: figure_of(report) for name, figure_of in DRAWN.items()}
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def figure_files(figures: Mapping[str, Figure], formats: Sequence[str]) -> dict[str, bytes]:
+    """Return the content of each figure's files, ``NAME.SUFFIX``, of png, svg and pdf."""
+    with mpl.rc_context(STYLE):
         return {
-            name: {suffix: file_of(figure, suffix) for suffix in formats}
+            f"{name}.{suffix}": file_of(figure, suffix)
             for name, figure in figures.items()
-            if figure is not None
+            for suffix in formats
         }
 
 
+def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
+    """Write every figure as PNG, SVG and PDF, and return the files; a folder is made for them."""
+    files = figure_files(figures, tuple(NO_DATE))
+    return [write_atomic(folder / name, content) for name, content in files.items()]
+
+
 def draw(report: StudyReport, folder: Path) -> list[Path]:
-    """Write the figures of :func:`figure_files` in every format, and return the files."""
-    return [
-        write_atomic(folder / f"{name}.{suffix}", content)
-        for name, files in figure_files(report, tuple(NO_DATE)).items()
-        for suffix, content in files.items()
-    ]
+    """Draw what the study allows, and write it; see :func:`drawn` and :func:`save`."""
+    return save(drawn(report), folder)

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.figure import Figure
+
 from harness.record import Record
 from harness.study import Study
+from reports.formats import Forms
 from reports.studies.data import report_data
+from reports.studies.figures import drawn
 from reports.studies.summary import StudyReport, summarise
 from reports.studies.tables import study_markdown, study_table
 
@@ -16,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class StudyForms:
-    """A study to report on, summarised once whatever forms are asked for.
+class StudyForms(Forms):
+    """A study to report on, summarised and drawn once whatever forms are asked for.
 
     Attributes:
         study: its document.
@@ -32,6 +36,11 @@ class StudyForms:
         """What the study found."""
         return summarise(self.study, self.records)
 
+    @cached_property
+    def figures(self) -> dict[str, Figure]:
+        """The figures that the study allows, by name."""
+        return drawn(self.report)
+
     def table(self) -> "RenderableType":
         """Return the report as a terminal shows it."""
         return study_table(self.report)
@@ -40,22 +49,14 @@ class StudyForms:
         """Return the report JSON-ready."""
         return report_data(self.report)
 
-    def content(self, name: str) -> bytes:
-        """Return the report in one of ``reports.formats.FORMATS``; CSV and parquet hold the runs.
-
-        Raises:
-            UserError: a library that the format needs is not installed.
-        """
-        if name in ("csv", "parquet"):
-            from reports.export import to_csv, to_parquet
-
-            return to_csv(self.records) if name == "csv" else to_parquet(self.records)
+    def text(self, name: str) -> str:
+        """Return the report as html, md or tex."""
         if name == "md":
-            return study_markdown(self.report).encode()
+            return study_markdown(self.report)
         if name == "tex":
             from reports.studies.latex import study_latex
 
-            return study_latex(self.report).encode()
+            return study_latex(self.report)
         from reports.studies.page import study_page
 
-        return study_page(self.report).encode()
+        return study_page(self.report, self.figures)

@@ -1,8 +1,10 @@
 """A study as one HTML file that needs nothing beside itself."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+from matplotlib.figure import Figure
 
 from reports.html.svg import inline_svg
 from reports.html.template import Cell, render
@@ -14,8 +16,14 @@ from reports.studies.summary import StudyReport
 _NUMBER: Final = re.compile(r"[+-]?\d[\d,]*(\.\d+)?(e[+-]?\d+)?")
 
 
-def study_page(report: StudyReport) -> str:
-    """Return the page: findings, every table sortable, figures and notes."""
+def study_page(report: StudyReport, figures: Mapping[str, Figure]) -> str:
+    """Return the page: findings, every table sortable, figures and notes.
+
+    Args:
+        report: of any study.
+        figures: of it, as :func:`reports.studies.figures.drawn` returns them.
+    """
+    files = figure_files(figures, ("svg",))
     return render(
         "study.html.j2",
         name=report.study.name,
@@ -23,8 +31,8 @@ def study_page(report: StudyReport) -> str:
         findings=wording.findings(report),
         sections=[(section, _rows(section)) for section in sections(report)],
         figures=[
-            (name, CAPTIONS[name], inline_svg(files["svg"], f"{name}-", CAPTIONS[name]))
-            for name, files in figure_files(report, ("svg",)).items()
+            (name, CAPTIONS[name], inline_svg(files[f"{name}.svg"], f"{name}-", CAPTIONS[name]))
+            for name in figures
         ],
         notes=wording.notes(report),
     )

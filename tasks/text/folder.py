@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.errors import UserError, did_you_mean
+from harness.errors import UserError, check_data_folder, did_you_mean
 from tasks.folder import refuse
 from tasks.sources import Fingerprint
 from tasks.text.cards import MINI, Table
@@ -155,8 +155,7 @@ def _existing(dataset: str, title: str, table: Table, data_dir: Path | None) -> 
             f"Dataset '{dataset}' is read from a folder: give --data-dir DIR with {files}. "
             f"`harness data show {plain}` prints the layout."
         )
-    if not data_dir.is_dir():
-        raise UserError(f"--data-dir {data_dir}: there is no such folder.")
+    check_data_folder(data_dir)
     inner = next((p for p in (data_dir / title, data_dir / plain) if p.is_dir()), None)
     return inner or data_dir
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import typer
-from test_packaging import README, ROOT, commands
+from test_packaging import README, ROOT, commands, written_entry
 
 import harness
 from harness import cli
@@ -106,10 +106,7 @@ def test_the_protocols_matrix_can_be_run(tmp_path: Path) -> None:
 def test_the_task_of_the_page_about_extending_runs(tmp_path: Path) -> None:
     """Its own files, from the card to a Record, and under the suite that the page names."""
     card, code, suite = re.findall(r"```python\n(.*?)```", PAGES["extending.md"], flags=re.DOTALL)
-    folder = tmp_path / "tasks" / "first_colour"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text(card)
-    (folder / "task.py").write_text(code)
+    parent = written_entry(tmp_path / "tasks", "first_colour", {"__init__": card, "task": code})
     (tmp_path / "test_first_colour.py").write_text(suite)
     script = (
         "import sys, pytest, tasks; tasks.__path__.append(sys.argv[1])\n"
@@ -124,7 +121,7 @@ def test_the_task_of_the_page_about_extending_runs(tmp_path: Path) -> None:
         "assert set(record.metrics.test) == {'accuracy'}\n"
         "sys.exit(pytest.main(['-q', '-p', 'no:cacheprovider', sys.argv[3]]))\n"
     )
-    places = [folder.parent, tmp_path / "runs", tmp_path / "test_first_colour.py"]
+    places = [parent, tmp_path / "runs", tmp_path / "test_first_colour.py"]
     words = [sys.executable, "-c", script, *map(str, places)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

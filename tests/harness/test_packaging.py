@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -35,13 +36,19 @@ def test_ci_runs_the_readmes_test_command_exactly() -> None:
     assert os.access(script, os.X_OK)
 
 
+def written_entry(parent: Path, name: str, modules: Mapping[str, str]) -> Path:
+    """Write the modules of a registry's entry to ``parent/name`` and return ``parent``."""
+    folder = parent / name
+    folder.mkdir(parents=True)
+    for module, code in modules.items():
+        (folder / f"{module}.py").write_text(code)
+    return parent
+
+
 def test_the_readmes_example_method_works(tmp_path: Path) -> None:
     section = README[README.index("\n## Add a method") :]
     card, code = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
-    folder = tmp_path / "methods" / "late_scale"
-    folder.mkdir(parents=True)
-    (folder / "__init__.py").write_text(card)
-    (folder / "model.py").write_text(code)
+    parent = written_entry(tmp_path / "methods", "late_scale", {"__init__": card, "model": code})
     script = (
         "import sys, methods; methods.__path__.append(sys.argv[1])\n"
         "from harness.testing.methods import ProbedModel, build_method, train_steps\n"
@@ -49,7 +56,7 @@ def test_the_readmes_example_method_works(tmp_path: Path) -> None:
         "model = ProbedModel(build_method('late_scale'))\n"
         "train_steps(model, tiny_inputs(TinyBackbone.build(TinyConfig())))\n"
     )
-    words = [sys.executable, "-c", script, str(folder.parent)]
+    words = [sys.executable, "-c", script, str(parent)]
     subprocess.run(words, cwd=ROOT, check=True)
 
 

@@ -14,10 +14,15 @@ from harness.testing.records import make_memory, make_provenance
 from harness.testing.studies import make_study
 from reports.formats import FORMATS
 from reports.studies import StudyForms, summarise
+from reports.studies.figures import drawn
 from reports.studies.page import study_page
 
 AXES = {"method.bits": (2, 4, 8), "method.experts": (2, 16)}
 HOSTILE = "<script>alert(1)</script> \x1b[31m & \"'"
+
+
+def page_of(report):
+    return study_page(report, drawn(report))
 
 
 def score_of(point, seed):
@@ -34,7 +39,7 @@ def written(tmp_path):
 
 
 def test_the_page_holds_findings_tables_figures_and_notes():
-    page = study_page(summarise(*make_study(AXES, score_of, seeds=(0, 1))))
+    page = page_of(summarise(*make_study(AXES, score_of, seeds=(0, 1))))
     for words in (
         "<h1>Study bits: mp_ismoe on vqa; easy-vqa, recipe default, backbone scenes_vl</h1>",
         "best by validation: bits=8, experts=16",
@@ -48,7 +53,7 @@ def test_the_page_holds_findings_tables_figures_and_notes():
 
 
 def test_figures_and_levels_are_sorted_as_numbers():
-    page = study_page(summarise(*make_study(AXES, score_of, seeds=(0, 1))))
+    page = page_of(summarise(*make_study(AXES, score_of, seeds=(0, 1))))
     assert '<td class="number" data-value="16.0">16</td>' in page
     assert '<td class="number" data-value="88.7">88.7±1.3</td>' in page
     assert '<td class="number" data-value="183424.0">183,424</td>' in page
@@ -57,7 +62,7 @@ def test_figures_and_levels_are_sorted_as_numbers():
 def test_hostile_names_stay_text():
     axes = {"method.bits": (2, HOSTILE), f"method.{HOSTILE}": (HOSTILE, "plain")}
     study, records = make_study(axes, score_of_none, name=HOSTILE, dataset=HOSTILE)
-    page = study_page(summarise(study, records))
+    page = page_of(summarise(study, records))
     assert page.count("<script") == 1
     assert "\x1b" not in page
 
@@ -69,7 +74,7 @@ def score_of_none(point, seed):
 def test_a_study_without_a_score_is_a_page_too():
     study, records = make_study(AXES, score_of)
     lost = [c.model_copy(update={"status": "failed", "run_key": None}) for c in study.cells]
-    page = study_page(summarise(study.model_copy(update={"cells": tuple(lost)}), records))
+    page = page_of(summarise(study.model_copy(update={"cells": tuple(lost)}), records))
     assert "No run of this study has a score" in page
     assert "There are no runs with a score to draw." in page
 
@@ -77,7 +82,7 @@ def test_a_study_without_a_score_is_a_page_too():
 def test_bundled_data_are_marked():
     study, records = make_study(AXES, score_of)
     marked = [r.model_copy(update={"provenance": make_provenance("bundled")}) for r in records]
-    assert "easy-vqa (bundled)" in study_page(summarise(study, marked))
+    assert "easy-vqa (bundled)" in page_of(summarise(study, marked))
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -8,7 +8,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from harness.checkpoint import read_tensor
-from harness.errors import UserError
+from harness.errors import UserError, nearest_file
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights"
 WEIGHTS_FILE = "model.safetensors"
@@ -21,6 +21,23 @@ def sha256(path: Path) -> str:
     """Returns the SHA-256 checksum of a file, as 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_folder(weights: str | None) -> Path:
+    """Return the folder of the weights that were asked for, or of the bundled ones.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if weights is None:
+        return WEIGHTS_FOLDER
+    folder = Path(weights)
+    if not folder.is_dir():
+        raise UserError(
+            f"--weights {weights}: there is no such folder.{nearest_file(folder)} Leave it out for "
+            f"the bundled weights."
+        )
+    return folder
 
 
 def read_weights(backbone: nn.Module, folder: Path) -> tuple[Path, str]:

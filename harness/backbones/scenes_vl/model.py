@@ -6,7 +6,6 @@ memory tracker can see.
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,10 +43,10 @@ from harness.backbones.scenes_vl.checkpoint import (
     WEIGHTS_FOLDER,
     read_projection,
     read_weights,
+    weights_folder,
 )
 from harness.backbones.scenes_vl.text import encode_texts, load_tokenizer, whole_rows
 from harness.backbones.source_task import SourceTask
-from harness.errors import UserError, nearest_file
 from harness.registry import Config
 
 IMAGE_SIZE = 64
@@ -196,12 +195,7 @@ class ScenesVL(Backbone):
         if weights == "random":
             backbone.weights_hash = f"random:{config.seed}"
         else:
-            folder = WEIGHTS_FOLDER if weights is None else Path(weights)
-            if weights is not None and not folder.is_dir():
-                raise UserError(
-                    f"--weights {weights}: there is no such folder.{nearest_file(folder)} Leave it "
-                    f"out for the bundled weights."
-                )
+            folder = weights_folder(weights)
             backbone.weights_path, backbone.weights_hash = read_weights(backbone, folder)
         return backbone.to(device).eval()
 
