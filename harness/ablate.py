@@ -115,7 +115,7 @@ class Ablation:
 
         After Ctrl-C what was at work keeps its state, and the document says what is missing.
         """
-        self.proposals.begin(again=self._is_wanted_again)
+        self.proposals.begin(again=self._is_wanted_again, workers=self.workers)
         wanted, done = self.proposals.wanted, self.proposals.finished
         self.view.start([], 0)
         self.view.expect(max(0, wanted - done) * len(self.ask.seeds))

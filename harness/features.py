@@ -2,8 +2,9 @@
 
 A side method's backbone gives the same states in every epoch, so they are computed once and kept
 in memory-mapped files. Streams with a modality of their own are stored by unit (4,000 images,
-not 38,575 questions); streams made of other streams are stored by row, but for splits that are
-read once. Entries are named by a hash of everything that they depend on.
+not 38,575 questions); streams made of other streams are stored by row. A split that a run reads
+once is stored for the runs after it, where there is room. Entries are named by a hash of
+everything that they depend on.
 """
 
 import json
@@ -94,7 +95,7 @@ class FeatureStore:
 
     Attributes:
         bytes: the most bytes of entries that this run had open at once.
-        seconds: time spent on filling.
+        seconds: time spent on filling; neither counts splits that are read once.
         reason: why the store is not used, where it is not.
     """
 
@@ -116,6 +117,7 @@ class FeatureStore:
         self.bytes = 0
         self.seconds = 0.0
         self.reason: str | None = None
+        self._not_stored: tuple[str, ...] = READ_ONCE
         self._entries: dict[tuple[str, str], Entry] = {}
         self._backbone_state = self._state_now()
         splits = examples.data.splits
@@ -128,7 +130,7 @@ class FeatureStore:
         """Return the frozen states of ``rows``, filling the store where it is empty."""
         states: States = {}
         for spec in self.method.specs:
-            if split in READ_ONCE and not spec.by_unit:
+            if split in self._not_stored and not spec.by_unit:
                 states[spec.name] = self._encode(spec, split, rows)
             else:
                 states[spec.name] = self._stored(spec, split, rows)
@@ -146,17 +148,23 @@ class FeatureStore:
     def fits(self) -> bool:
         """Return whether one full set of entries stays within ``max_bytes``; sets ``reason``.
 
-        Nothing is stored for it.
+        Splits that are read once need not fit: without room they are not stored. Nothing is stored
+        for the look.
         """
-        needed = 0
+        needed = read_once = 0
         states: States = {}
         for spec in self.method.specs:
             states[spec.name] = self._first(spec, states)
             sample, _ = _take_apart(states[spec.name])
             size = sum(tensor[0].nbytes for tensor in sample.values())
-            needed += size * sum(self._count(spec, s) for s in self._scopes(spec))
+            scopes = ["units"] if spec.by_unit else list(self.examples.data.splits)
+            counts = {scope: self._count(spec, scope) for scope in scopes}
+            needed += size * sum(n for scope, n in counts.items() if scope not in READ_ONCE)
+            read_once += size * sum(n for scope, n in counts.items() if scope in READ_ONCE)
         if needed > self.max_bytes:
             self.reason = f"features need {needed} bytes, features.max_bytes is {self.max_bytes}"
+        elif needed + read_once <= self.max_bytes:
+            self._not_stored = ()
         return self.reason is None
 
     def _first(self, spec: StreamSpec, states: States) -> StreamState:
@@ -166,11 +174,6 @@ class FeatureStore:
             units = self.examples.split("train").units[spec.modality][:1].reshape(-1)
         sources = {name: states[name] for name in spec.sources}
         return self._run(spec, units, sources, longest=True)
-
-    def _scopes(self, spec: StreamSpec) -> Sequence[str]:
-        if spec.by_unit:
-            return ["units"]
-        return [split for split in self.examples.data.splits if split not in READ_ONCE]
 
     def _count(self, spec: StreamSpec, split: str) -> int:
         if spec.by_unit:
@@ -205,9 +208,11 @@ class FeatureStore:
                 if not (path / "layout.json").is_file():
                     start = time.perf_counter()
                     self._fill(spec, split, path)
-                    self.seconds += time.perf_counter() - start
+                    if scope not in READ_ONCE:
+                        self.seconds += time.perf_counter() - start
                 self._entries[spec.name, scope] = _open(path)
-            held = sum(t.nbytes for e in self._entries.values() for t in e.tensors.values())
+            own = [e for (_, scope), e in self._entries.items() if scope not in READ_ONCE]
+            held = sum(tensor.nbytes for entry in own for tensor in entry.tensors.values())
             self.bytes = max(self.bytes, held)
         return self._entries[spec.name, scope]
 

@@ -5,8 +5,9 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
+from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 import psutil
@@ -17,6 +18,7 @@ from harness.errors import UserError
 from harness.study import Cell
 from harness.tracking import without_password
 
+T = TypeVar("T")
 CELLS, OWNER = "cells", "owner"
 FIXED = "fixed_params"  # Optuna's name for what an enqueued trial must propose
 TO_SIGN = timedelta(minutes=1)
@@ -44,11 +46,12 @@ class Proposals:
         most = None if self.is_grid else int(design.trials or 0)
         self.wanted = sum(1 for _ in islice(design.points(), most))
 
-    def begin(self, *, again: Callable[[Sequence[Cell]], bool]) -> None:
+    def begin(self, *, again: Callable[[Sequence[Cell]], bool], workers: int = 1) -> None:
         """Let wait what is missing: a grid's points, and what a process left that is gone.
 
         Args:
             again: whether a point that ended with these cells is to be run again.
+            workers: that will take points at the same time.
         """
         for trial in self._trials(TrialState.RUNNING):
             if _is_abandoned(trial):
@@ -57,7 +60,7 @@ class Proposals:
             if trial.state.is_finished() and again(_cells(trial)):
                 self.study.enqueue_trial(trial.params)
         if self.is_grid:
-            for point in self.design.points():
+            for point in spread(list(self.design.points()), workers):
                 self.study.enqueue_trial(point, skip_if_exists=True)
 
     @property
@@ -136,6 +139,21 @@ class Proposals:
             for trial in self._trials()
             if trial.state != TrialState.FAIL or CELLS in trial.user_attrs
         }
+
+
+def spread(points: Sequence[T], workers: int) -> list[T]:
+    """Order a grid so that workers begin far from one another, and each goes on to a neighbour.
+
+    Neighbours often share their frozen features: of two at the same time one would wait for the
+    other to compute them, and of two in turn the second finds them.
+
+    Args:
+        points: neighbours side by side.
+        workers: that take points at the same time.
+    """
+    length = max(1, ceil(len(points) / workers))
+    parts = [points[start : start + length] for start in range(0, len(points), length)]
+    return [part[i] for i in range(length) for part in parts if i < len(part)]
 
 
 def _params(trial: FrozenTrial) -> Mapping[str, Any]:

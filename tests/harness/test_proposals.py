@@ -6,11 +6,13 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness import proposals as module
 from harness.design import Design
 from harness.errors import UserError
-from harness.proposals import OWNER, Proposals, open_proposals
+from harness.proposals import OWNER, Proposals, open_proposals, spread
 from harness.study import Cell
 
 AXES = {"a.b": [1, 2], "a.c": ["x", "y"]}
@@ -52,6 +54,18 @@ def test_a_grid_is_taken_once_by_all_who_share_it(tmp_path: Path) -> None:
     assert ours.take() is None
     assert ours.finished == ours.wanted == 4
     assert len(ours.cells()) == 4
+
+
+@given(st.integers(0, 60), st.integers(1, 9))
+def test_workers_begin_apart_and_go_on_to_neighbours(count: int, workers: int) -> None:
+    order = spread(list(range(count)), workers)
+    assert sorted(order) == list(range(count))
+    length = max(1, -(-count // workers))
+    at_once = [point // length for point in order[: len(range(0, count, length))]]
+    assert len(set(at_once)) == len(at_once)
+    assert spread(list(range(count)), 1) == list(range(count))
+    turns = [order.index(p + 1) - order.index(p) for p in range(count - 1) if (p + 1) % length]
+    assert all(1 <= turn <= workers for turn in turns)
 
 
 def test_what_a_dead_process_left_is_taken_up_again(

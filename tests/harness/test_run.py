@@ -185,6 +185,27 @@ def test_stored_features_change_no_prediction_much(tmp_path: Path) -> None:
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
+def test_what_a_run_reads_once_is_stored_where_there_is_room(tmp_path: Path) -> None:
+    roomy = run(config("lst"), options(tmp_path / "roomy"))
+    assert roomy.time
+    limit = f"features.max_bytes={roomy.time.features.bytes}"
+    tight = run(config("lst", limit), options(tmp_path / "tight"))
+    assert tight.time
+    assert tight.time.features.used
+    assert tight.time.features.bytes == roomy.time.features.bytes
+    assert tight.metrics.test == roomy.metrics.test
+    entries = [stored_entries(tmp_path / name) for name in ("tight", "roomy")]
+    assert len(entries[0]) < len(entries[1])
+    later = run(config("lst", "train.lr=0.01"), options(tmp_path / "roomy"))
+    assert later.time
+    assert later.time.features.seconds == 0
+    assert stored_entries(tmp_path / "roomy") == entries[1]
+
+
+def stored_entries(output: Path) -> list[Path]:
+    return sorted(path for path in (output / "features").iterdir() if path.is_dir())
+
+
 def test_states_computed_otherwise_are_stored_apart(tmp_path: Path) -> None:
     """The same codes, as floats and as integers: each has states of its own."""
     alone, after = tmp_path / "alone", tmp_path / "after"
@@ -231,7 +252,7 @@ def test_features_that_another_process_opens_stay(tmp_path: Path) -> None:
     assert first.time
     room = f"features.max_bytes={first.time.features.bytes}"
     folder = tmp_path / "features"
-    entries = [path for path in folder.iterdir() if path.is_dir()]
+    entries = stored_entries(tmp_path)
     assert entries
     with ExitStack() as stack:
         for entry in entries:
