@@ -97,7 +97,9 @@ class FeaturesConfig(Config):
 
     enabled: bool = Field(True, description="Store frozen features instead of recomputing them.")
     max_bytes: int = Field(
-        4 * 2**30, ge=0, description="Largest store; past it features are recomputed."
+        8 * 2**30,
+        ge=0,
+        description="Largest store on disk; features of one run that need more are recomputed.",
     )
 
 

@@ -265,7 +265,7 @@ class FeatureStore:
         self.examples.read_units_ahead(spec.modality, parts)
 
     def _make_room(self, needed: int) -> None:
-        """Delete the least recently made entries that would not fit beside the new one.
+        """Delete the least recently made entries while the new one has no room beside them.
 
         One that another process is about to open stays.
         """
@@ -274,7 +274,8 @@ class FeatureStore:
         in_use = {self._name(specs[stream], scope) for stream, scope in self._entries}
         total = sum(size for _, size, _ in entries)
         for _, size, path in entries:
-            if total + needed <= self.max_bytes:
+            free = shutil.disk_usage(self.folder).free
+            if total + needed <= self.max_bytes and needed <= free:
                 break
             if path.name not in in_use and _removed(path):
                 total -= size

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -261,3 +262,15 @@ def test_features_that_another_process_opens_stay(tmp_path: Path) -> None:
         assert all((entry / "layout.json").is_file() for entry in entries)
     run(config("lst", room, "train.threads=3"), options(tmp_path))
     assert not any(entry.exists() for entry in entries)
+
+
+def test_a_full_disk_takes_the_features_of_earlier_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(config("lst"), options(tmp_path))
+    earlier = stored_entries(tmp_path)
+    full = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr("harness.features.shutil.disk_usage", lambda _: full)
+    record = run(config("lst", "train.threads=2"), options(tmp_path))
+    assert record.status == "done"
+    assert not any(entry.exists() for entry in earlier)
