@@ -210,6 +210,7 @@ class FeatureStore:
                     self._fill(spec, split, path)
                     if scope not in READ_ONCE:
                         self.seconds += time.perf_counter() - start
+                os.utime(path)  # those that were not opened for the longest time give way first
                 self._entries[spec.name, scope] = _open(path)
             own = [e for (_, scope), e in self._entries.items() if scope not in READ_ONCE]
             held = sum(tensor.nbytes for entry in own for tensor in entry.tensors.values())
@@ -265,7 +266,7 @@ class FeatureStore:
         self.examples.read_units_ahead(spec.modality, parts)
 
     def _make_room(self, needed: int) -> None:
-        """Delete the least recently made entries while the new one has no room beside them.
+        """Delete the least recently opened entries while the new one has no room beside them.
 
         One that another process is about to open stays.
         """
@@ -310,7 +311,7 @@ def _lock(entry: Path) -> FileLock:
 
 
 def _stored_in(folder: Path) -> Iterator[tuple[float, int, Path]]:
-    """Yield when each entry was made, its bytes, and its path; others may remove some meanwhile."""
+    """Yield when each entry was opened last, its bytes and its path; others may remove some."""
     for path in folder.iterdir():
         if not path.name.startswith("."):
             with suppress(FileNotFoundError):

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +23,7 @@ from harness.commands.run import chosen_seeds, refuse_lists
 from harness.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from harness.config import RunConfig
+    from harness.config import RunConfig, RunRequest
     from harness.design import Design
     from harness.study import Objective, Study
     from reports.studies import StudyForms
@@ -35,7 +36,9 @@ EXAMPLES = examples(
 BAD_ENDS = ("oom", "diverged", "failed", "disk_full")
 
 
+@options.with_request
 def ablate(
+    *,
     method: Annotated[str, typer.Option(help="Method, or method@preset.")] = "mp_ismoe",
     task: Annotated[str, typer.Option(help="Task, or task@recipe.")] = "vqa",
     study: Annotated[
@@ -53,18 +56,9 @@ def ablate(
     storage: Annotated[
         str | None, typer.Option(metavar="URL", help="Database that keeps the study's points.")
     ] = None,
-    dataset: options.Dataset = None,
-    data_dir: options.DataDir = None,
-    recipe: options.Recipe = None,
-    backbone: options.Backbone = None,
-    weights: options.Weights = None,
-    overrides: options.Overrides = None,
-    config: options.ConfigFile = None,
+    request: "RunRequest",
     seed: options.Seed = None,
     seeds: options.Seeds = None,
-    device: options.Device = "auto",
-    amp: options.Amp = None,
-    limit: options.Limit = None,
     budget: Annotated[
         str | None, typer.Option(help="Most memory of a point's training step, such as 2GiB.")
     ] = None,
@@ -96,24 +90,10 @@ def ablate(
     refuse_lists("task", task)
     from harness.ablate import Ablation, Ask
     from harness.budget import read_budget
-    from harness.config import RunRequest
     from harness.run_options import RunOptions, check_launcher, check_rerun
 
     design = _sampled(read_design(study), sampler, trials)
-    request = RunRequest(
-        method=method,
-        task=task,
-        dataset=dataset,
-        data_dir=data_dir,
-        recipe=recipe,
-        backbone=backbone,
-        weights=weights,
-        overrides=tuple(overrides or ()),
-        config_file=config,
-        device=device,
-        amp=amp,
-        limit=limit,
-    )
+    request = replace(request, method=method, task=task)
     ask = Ask(
         request,
         tuple(chosen_seeds(seed, seeds)),

@@ -48,31 +48,17 @@ Matrix = Annotated[
 Tasks = Annotated[
     str, typer.Option(help="Tasks with commas between them, or groups: glue, vl, all ...")
 ]
-DataDirs = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder with the dataset, or a folder for each task's; or hub:OWNER/NAME@REVISION."
-    ),
-]
 
 
+@options.with_request
 def compare(
+    *,
     tasks: Tasks,
     methods: Methods = None,
     matrix: Matrix = None,
-    dataset: options.Dataset = None,
-    data_dir: DataDirs = None,
-    recipe: options.Recipe = None,
-    backbone: options.Backbone = None,
-    weights: options.Weights = None,
-    overrides: options.Overrides = None,
-    config: options.ConfigFile = None,
+    request: "RunRequest",
     seed: options.Seed = None,
     seeds: options.Seeds = None,
-    device: options.Device = "auto",
-    amp: options.Amp = None,
-    grad_checkpoint: options.GradCheckpoint = None,
-    limit: options.Limit = None,
     budget: options.Budget = None,
     fill_budget: options.FillBudget = None,
     tune: Annotated[
@@ -97,7 +83,6 @@ def compare(
     group names and that cannot be run are told and left out. Every run has a process; one that
     fails, diverges or runs out of memory is an outcome, and the others go on.
     """
-    from harness.config import RunRequest
     from harness.matrix import run_matrix
     from harness.matrix_view import MatrixView
     from harness.plan import make_plan
@@ -110,21 +95,6 @@ def compare(
     check_tracking(tracking_uri)  # before the budget is looked at or anything is tuned
     run_options = RunOptions(
         output, tracking_uri, verbosity, check_rerun(rerun), launcher=check_launcher(launcher)
-    )
-    request = RunRequest(
-        method="",
-        task="",
-        dataset=dataset,
-        data_dir=data_dir,
-        recipe=recipe,
-        backbone=backbone,
-        weights=weights,
-        overrides=tuple(overrides or ()),
-        config_file=config,
-        device=device,
-        amp=amp,
-        grad_checkpoint=grad_checkpoint,
-        limit=limit,
     )
     tuner = Tuner(tune, workers, run_options) if tune else None
     hold = _holder(budget, fill_budget)
@@ -143,23 +113,15 @@ def compare(
     return max(exit_code(reporter.report.records), _not_begun(made))
 
 
+@options.with_request
 def plan(
+    *,
     tasks: Tasks,
     methods: Methods = None,
     matrix: Matrix = None,
-    dataset: options.Dataset = None,
-    data_dir: DataDirs = None,
-    recipe: options.Recipe = None,
-    backbone: options.Backbone = None,
-    weights: options.Weights = None,
-    overrides: options.Overrides = None,
-    config: options.ConfigFile = None,
+    request: "RunRequest",
     seed: options.Seed = None,
     seeds: options.Seeds = None,
-    device: options.Device = "auto",
-    amp: options.Amp = None,
-    grad_checkpoint: options.GradCheckpoint = None,
-    limit: options.Limit = None,
     budget: options.Budget = None,
     fill_budget: options.FillBudget = None,
     predict: Annotated[
@@ -175,26 +137,10 @@ def plan(
 
     Time is that of earlier runs in the output folder that differ in the seed alone.
     """
-    from harness.config import RunRequest
     from harness.plan import make_plan
     from harness.planned import plan_rows, plan_table
 
     set_up_logging(verbose, quiet)
-    request = RunRequest(
-        method="",
-        task="",
-        dataset=dataset,
-        data_dir=data_dir,
-        recipe=recipe,
-        backbone=backbone,
-        weights=weights,
-        overrides=tuple(overrides or ()),
-        config_file=config,
-        device=device,
-        amp=amp,
-        grad_checkpoint=grad_checkpoint,
-        limit=limit,
-    )
     entries, hold = _entries(methods, matrix), _holder(budget, fill_budget)
     planned = make_plan(entries, tasks, chosen_seeds(seed, seeds), request, hold)
     rows = plan_rows(planned, output, predict=predict)

@@ -36,22 +36,14 @@ EXAMPLES = examples(
 )
 
 
+@options.with_request
 def run(
+    *,
     method: Annotated[str, typer.Option(help="Method, or method@preset.")],
     task: Annotated[str, typer.Option(help="Task, or task@recipe.")],
-    dataset: options.Dataset = None,
-    data_dir: options.DataDir = None,
-    recipe: options.Recipe = None,
-    backbone: options.Backbone = None,
-    weights: options.Weights = None,
-    overrides: options.Overrides = None,
-    config: options.ConfigFile = None,
+    request: "RunRequest",
     seed: options.Seed = None,
     seeds: options.Seeds = None,
-    device: options.Device = "auto",
-    amp: options.Amp = None,
-    grad_checkpoint: options.GradCheckpoint = None,
-    limit: options.Limit = None,
     budget: options.Budget = None,
     fill_budget: options.FillBudget = None,
     output: Output = Path("runs"),
@@ -64,26 +56,12 @@ def run(
 
     The Record is kept in the output folder. Repeat an interrupted command to go on.
     """
-    from harness.config import RunRequest, resolve
+    from harness.config import resolve
 
     set_up_logging(verbose, quiet)
     refuse_lists("method", method)
     refuse_lists("task", task)
-    request = RunRequest(
-        method=method,
-        task=task,
-        dataset=dataset,
-        data_dir=data_dir,
-        recipe=recipe,
-        backbone=backbone,
-        weights=weights,
-        overrides=tuple(overrides or ()),
-        config_file=config,
-        device=device,
-        amp=amp,
-        grad_checkpoint=grad_checkpoint,
-        limit=limit,
-    )
+    request = replace(request, method=method, task=task)
     all_seeds = chosen_seeds(seed, seeds)
     request = within_budget(request, budget, fill_budget)
     configs = [resolve(replace(request, seed=one)) for one in all_seeds]

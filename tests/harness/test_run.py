@@ -274,3 +274,15 @@ def test_a_full_disk_takes_the_features_of_earlier_runs(
     record = run(config("lst", "train.threads=2"), options(tmp_path))
     assert record.status == "done"
     assert not any(entry.exists() for entry in earlier)
+
+
+def test_features_that_are_used_again_stay_longest(tmp_path: Path) -> None:
+    first, second = config("lst", "train.threads=1"), config("lst", "train.threads=2")
+    run(first, options(tmp_path))
+    used_again = set(stored_entries(tmp_path))
+    run(second, options(tmp_path))
+    both = set(stored_entries(tmp_path))
+    run(first.model_copy(update={"seed": 1}), options(tmp_path))
+    held = sum(file.stat().st_size for entry in both for file in entry.iterdir())
+    run(config("lst", "train.threads=3", f"features.max_bytes={held}"), options(tmp_path))
+    assert both & set(stored_entries(tmp_path)) == used_again
