@@ -16,7 +16,11 @@ from harness.config import RunConfig
 from harness.data import move
 from harness.model import AdaptedModel
 from harness.precision import autocast
+from harness.record import content_hash
 from methods.base import Method
+
+_SCORES_BEFORE: dict[str, float] = {}
+"""Scores of pretrained backbones by all that they depend on; the runs of a process share them."""
 
 
 @torch.no_grad()
@@ -41,19 +45,34 @@ def forgetting(config: RunConfig, model: AdaptedModel, device: torch.device) -> 
     model.eval()
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(config.seed)  # a method may draw even in its forward pass
-        before = _score_before(config, source, device)
+        before = _score_before(config, source, method.backbone.weights_hash, device)
         after = _score(config, source, device, partial(_adapted, method, source.streams))
     model.train(training)
     return before - after
 
 
-def _score_before(config: RunConfig, source: SourceTask, device: torch.device) -> float:
+def _score_before(
+    config: RunConfig, source: SourceTask, weights_hash: str, device: torch.device
+) -> float:
     """Return the score of the backbone as it was before it was quantised or adapted."""
     choice = config.backbone
-    backbone = BACKBONES.load(choice.name).build(
-        choice.config, weights=choice.weights, device=device
+    key = content_hash(
+        {
+            "backbone": choice.model_dump(mode="json", exclude={"quantize"}),
+            "weights": weights_hash,
+            "streams": source.streams,
+            "device": str(device),
+            "amp": config.train.amp,
+            "threads": config.train.threads,
+        }
     )
-    return _score(config, source, device, partial(backbone.encode_all, source.streams))
+    if key not in _SCORES_BEFORE:
+        backbone = BACKBONES.load(choice.name).build(
+            choice.config, weights=choice.weights, device=device
+        )
+        encode = partial(backbone.encode_all, source.streams)
+        _SCORES_BEFORE[key] = _score(config, source, device, encode)
+    return _SCORES_BEFORE[key]
 
 
 def _score(config: RunConfig, source: SourceTask, device: torch.device, encode: Encode) -> float:

@@ -32,6 +32,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def few_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source_task, "PAIRS", 100)
+    monkeypatch.setattr("harness.forgetting._SCORES_BEFORE", {})
 
 
 def configured(method: str, task: str, *overrides: str, **fields: Any) -> RunConfig:
@@ -110,6 +111,28 @@ def test_it_is_the_same_every_time_and_leaves_everything_as_it_was(task: str) ->
     after = model.fitted_tensors()
     assert tensors.keys() == after.keys()
     assert all(torch.equal(tensors[name], after[name]) for name in tensors)
+
+
+def test_runs_of_a_process_ask_the_pretrained_backbone_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = 0
+    encode_all = ScenesVL.encode_all
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        return encode_all(*arguments)
+
+    monkeypatch.setattr(ScenesVL, "encode_all", counted)
+    config, model = built("lora", "image_text_retrieval")
+    first = forgetting(config, model, CPU)
+    once = asked
+    assert once > 0
+    assert forgetting(config, model, CPU) == first
+    assert asked == once
+    forgetting(*built("lora", "image_text_retrieval", "backbone.dropout=0.1"), CPU)
+    assert asked == 2 * once
 
 
 def test_the_pretrained_backbone_scores_what_pretraining_recorded() -> None:

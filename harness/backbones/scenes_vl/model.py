@@ -5,7 +5,6 @@ memory tracker can see.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -45,70 +44,12 @@ from harness.backbones.scenes_vl.checkpoint import (
     read_weights,
     weights_folder,
 )
+from harness.backbones.scenes_vl.stem import GRID, IMAGE_SIZE, PatchStem
 from harness.backbones.scenes_vl.text import encode_texts, load_tokenizer, whole_rows
 from harness.backbones.source_task import SourceTask
 from harness.registry import Config
 
-IMAGE_SIZE = 64
-GRID = 4  # image tokens along each side
-
 _MLP_RATIO = 4
-_STEM_WIDTHS = (32, 64, 128)  # channels at 32 x 32, 16 x 16 and 8 x 8 positions
-
-
-class PatchStem(nn.Module):
-    """Turns an image into a 4 x 4 grid of tokens by four strided, overlapping stages.
-
-    A stage is a 3 x 3 convolution of stride 2, written as a gathering of neighbourhoods and a
-    linear layer, then a norm and GELU: the same map without a convolution's private workspace, and
-    with weights that can be low-bit like all others. It is the embed layer of timm's
-    VisionTransformer.
-
-    Args:
-        embed_dim: Width D of the tokens.
-        **_: What timm passes to its own patch embedding and this stem does not need.
-    """
-
-    num_patches = GRID * GRID
-    grid_size = (GRID, GRID)
-
-    def __init__(self, embed_dim: int, **_: Any) -> None:
-        super().__init__()
-        widths = (3, *_STEM_WIDTHS, embed_dim)
-        self.stages = nn.ModuleList(
-            nn.Linear(9 * before, after) for before, after in pairwise(widths)
-        )
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths[1:-1])
-
-    def feat_ratio(self) -> int:
-        """Returns the pixels per token along each side."""
-        return IMAGE_SIZE // GRID
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Embeds images.
-
-        Args:
-            pixels: [B, 3, 64, 64], float.
-
-        Returns:
-            Tokens [B, 16, D], row by row.
-        """
-        *stages, last = self.stages
-        grid = pixels.permute(0, 2, 3, 1)  # [B, 64, 64, 3]
-        for stage, norm in zip(stages, self.norms, strict=True):
-            grid = functional.gelu(norm(stage(_neighbourhoods(grid))))  # [B, H / 2, W / 2, C']
-        return last(_neighbourhoods(grid)).flatten(1, 2)  # [B, 16, D]
-
-
-def _neighbourhoods(grid: Tensor) -> Tensor:
-    """Takes every second 3 x 3 neighbourhood: [B, H, W, C] -> [B, H / 2, W / 2, 9 C].
-
-    The same as `functional.unfold`, whose kernel makes a copy that no tracker sees. Channels come
-    last in every row, so that they are copied together.
-    """
-    padded = functional.pad(grid, (0, 0, 1, 1, 1, 1))
-    windows = padded.unfold(1, 3, 2).unfold(2, 3, 2)  # [B, H / 2, W / 2, C, 3, 3]
-    return windows.permute(0, 1, 2, 4, 5, 3).flatten(3)
 
 
 class JointEncoder(nn.Module):

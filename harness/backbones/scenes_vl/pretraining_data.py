@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from harness.backbones.scenes_vl.model import GRID, IMAGE_SIZE
+from harness.backbones.scenes_vl.stem import GRID, IMAGE_SIZE
 from harness.backbones.scenes_vl.text import CLS, MASK, PAD, SEP, encode_texts
 from tasks.scenes.domains import PRETRAIN
 from tasks.scenes.draw import render
