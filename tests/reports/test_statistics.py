@@ -79,6 +79,15 @@ def test_welchs_interval_agrees_with_a_worked_value():
     assert (high - low) / 2 == pytest.approx(2.7603 * 0.02**0.5, abs=1e-3)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_side_whose_scores_are_all_the_same_rests_the_test_on_the_other():
+    found = difference(over_seeds(0.7, 0.7, 0.7), over_seeds(0.1, 0.3, 0.5, 0.7, first=5))
+    # Variance .0666667/4 and its 3 degrees of freedom alone.
+    low, high = found.interval
+    assert (low + high) / 2 == pytest.approx(0.3)
+    assert (high - low) / 2 == pytest.approx(3.1824 * (0.2666667 / 16) ** 0.5, abs=1e-3)
+
+
 @given(SCORES, SCORES)
 def test_a_difference_over_seeds_changes_its_sign_with_its_sides(one, other):
     there = difference(over_seeds(*one), over_seeds(*other))
