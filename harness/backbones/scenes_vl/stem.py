@@ -75,13 +75,13 @@ def neighbourhoods(grid: Tensor) -> Tensor:
 
 
 class _Neighbourhoods(torch.autograd.Function):
-    """The gathering with its gradient by slices: the one of `Tensor.unfold` goes by elements."""
+    """The gathering and its gradient by slices: each slice's own gradient would be a whole grid."""
 
     @staticmethod
     def forward(_: FunctionCtx, grid: Tensor) -> Tensor:
         padded = functional.pad(grid, (0, 0, 1, 1, 1, 1))
-        windows = padded.unfold(1, 3, 2).unfold(2, 3, 2)  # [B, H / 2, W / 2, C, 3, 3]
-        return windows.permute(0, 1, 2, 4, 5, 3).flatten(3)
+        places = _every_second(grid.shape[1] // 2, grid.shape[2] // 2)
+        return torch.cat([padded[:, rows, columns] for rows, columns in places], dim=3)
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
