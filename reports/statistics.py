@@ -229,7 +229,7 @@ def _over_seeds(sample: Sample, other: Sample) -> Difference | None:
             return None
         how = "Welch's t-test"
         with warnings.catch_warnings():  # of a side that does not vary: the test rests on the other
-            warnings.simplefilter("ignore", RuntimeWarning)
+            warnings.filterwarnings("ignore", "Precision loss", RuntimeWarning)
             test = ttest_ind(own, others, equal_var=False)
     low, high = test.confidence_interval(CONFIDENCE)
     return Difference(
