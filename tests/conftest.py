@@ -5,9 +5,13 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+settings.register_profile("untimed", deadline=None)  # a first example may import what it needs
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)
