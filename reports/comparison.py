@@ -21,7 +21,7 @@ class Row:
     """What several seeds of one configuration gave; scores are fractions.
 
     Attributes:
-        record: the run with the lowest seed, for the names.
+        runs: one a seed, by rising seed.
         variant: the settings in which this row differs from rows with the same names.
         seeds: in rising order.
         scores: the primary metric on the test split, by seed.
@@ -41,7 +41,7 @@ class Row:
         best: whether every row that it is ranked with is worse, as a corrected test shows.
     """
 
-    record: Record
+    runs: tuple[Record, ...]
     variant: str
     seeds: tuple[int, ...]
     scores: tuple[float, ...]
@@ -57,6 +57,11 @@ class Row:
     group: FairnessGroup
     difference: Difference | None = None
     best: bool = False
+
+    @property
+    def record(self) -> Record:
+        """The run with the lowest seed, for the names."""
+        return self.runs[0]
 
 
 @dataclass(frozen=True)
@@ -100,21 +105,27 @@ def compare(
         UserError: predictions are not those that a run wrote.
     """
     known = list(records)
-    limited = [r for r in known if r.provenance.limited]
-    whole = [r for r in known if not r.provenance.limited]
-    done = [r for r in whole if r.status == "done" and r.metrics.primary in r.metrics.test]
+    limited = sum(record.provenance.limited for record in known)
+    found = rankings(known, allow_unfair=allow_unfair)
+    ranked = sum(len(row.runs) for rows in found for row in rows)
+    tested = tuple(_tested(rows, output) for rows in found)
+    return Comparison(tested, limited, len(known) - limited - ranked)
+
+
+def rankings(records: Iterable[Record], *, allow_unfair: bool = False) -> list[tuple[Row, ...]]:
+    """Return the rankings of :func:`compare` without their differences, which take time to test."""
+    done = [record for record in records if _may_be_ranked(record)]
     groups: dict[str, list[Record]] = {}
     for record in sorted(done, key=lambda r: (r.seed, r.run_key)):
         groups.setdefault(identity(record), []).append(record)
     variants = variant_names([group[0] for group in groups.values()])
     full_peaks = _full_peaks(list(groups.values()))
-    rankings: dict[tuple[str, ...], list[tuple[Row, list[Record]]]] = {}
+    found: dict[tuple[str, ...], list[Row]] = {}
     for group, variant in zip(groups.values(), variants, strict=True):
         row = _summarise(group, variant, full_peaks)
-        rankings.setdefault(_ranked_with(row, allow_unfair), []).append((row, group))
-    order = sorted(rankings, key=lambda key: (*key[:-1], -len(rankings[key]), key[-1]))
-    ranked = tuple(_ranked(rankings[key], output) for key in order)
-    return Comparison(ranked, len(limited), len(whole) - len(done))
+        found.setdefault(_ranked_with(row, allow_unfair), []).append(row)
+    order = sorted(found, key=lambda key: (*key[:-1], -len(found[key]), key[-1]))
+    return [tuple(sorted(found[key], key=_rank)) for key in order]
 
 
 def place(row: Row) -> tuple[str, ...]:
@@ -146,6 +157,11 @@ def spread(values: Sequence[float]) -> tuple[float | None, tuple[float, float] |
 def is_bundled(record: Record) -> bool:
     """Return whether the data of a run come with the package."""
     return record.provenance.data.source == "bundled"
+
+
+def _may_be_ranked(record: Record) -> bool:
+    whole = record.status == "done" and not record.provenance.limited
+    return whole and record.metrics.primary in record.metrics.test
 
 
 def _setting(record: Record) -> str:
@@ -185,7 +201,7 @@ def _summarise(group: Sequence[Record], variant: str, full_peaks: Mapping[str, i
     peak, full = _peak(group), full_peaks.get(_setting(first))
     times = [record.time.train_seconds for record in group if record.time]
     return Row(
-        record=first,
+        runs=tuple(group),
         variant=variant,
         seeds=tuple(record.seed for record in group),
         scores=tuple(scores),
@@ -207,28 +223,24 @@ def _ranked_with(row: Row, allow_unfair: bool) -> tuple[str, ...]:
     return (*place(row), "" if allow_unfair else json.dumps(row.group, sort_keys=True))
 
 
-def _ranked(entries: Sequence[tuple[Row, list[Record]]], output: Path | None) -> tuple[Row, ...]:
-    """Return rows, best first, with their differences to the first of them."""
-    ordered = sorted(entries, key=lambda entry: _rank(entry[0]))
-    if len(ordered) == 1:
-        return (ordered[0][0],)
-    samples = [_sample(group, output) for _, group in ordered]
-    differences = differences_to_first(samples)
-    first, *others = (row for row, _ in ordered)
+def _tested(rows: tuple[Row, ...], output: Path | None) -> tuple[Row, ...]:
+    """Return the rows of a ranking with their differences to the first of them."""
+    if len(rows) == 1:
+        return rows
+    differences = differences_to_first([_sample(row, output) for row in rows])
+    first, *others = rows
     sign = _sign(first)
     best = all(d.excludes_zero and sign * d.mean < 0 for d in differences)
     compared = (replace(row, difference=d) for row, d in zip(others, differences, strict=True))
     return (replace(first, best=best), *compared)
 
 
-def _sample(group: Sequence[Record], output: Path | None) -> Sample:
+def _sample(row: Row, output: Path | None) -> Sample:
     """Return the scores of a row's runs, and those by example where every seed has one run."""
-    seeds = tuple(record.seed for record in group)
-    scores = tuple(record.metrics.test[record.metrics.primary] for record in group)
-    if output is None or len(set(seeds)) < len(seeds):
-        return Sample(seeds, scores)
-    found = {record.seed: example_scores(record, output) for record in group}
-    return Sample(seeds, scores, {seed: e for seed, e in found.items() if e is not None})
+    if output is None or len(set(row.seeds)) < len(row.seeds):
+        return Sample(row.seeds, row.scores)
+    found = {record.seed: example_scores(record, output) for record in row.runs}
+    return Sample(row.seeds, row.scores, {seed: e for seed, e in found.items() if e is not None})
 
 
 def _sign(row: Row) -> int:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable, Mapping
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
@@ -11,7 +10,7 @@ from pydantic import BaseModel
 
 from harness.errors import UserError
 from harness.flat import flatten
-from harness.record import Record, write_atomic
+from harness.record import Record
 
 _BY_LAYER: Final = {"layer_quantization_mse"}
 _NAMES = (
@@ -66,21 +65,6 @@ def to_parquet(records: Iterable[Record]) -> bytes:
             "--format parquet needs pyarrow: pip install pyarrow. --format csv needs nothing."
         ) from error
     return file.getvalue()
-
-
-def save(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    try:
-        write_atomic(path, content)
-    except OSError as error:
-        raise UserError(
-            f"--to {path}: cannot write there ({error.strerror}). Name a file in a folder that you "
-            "may write to."
-        ) from error
 
 
 def _row(record: Record) -> dict[str, Any]:

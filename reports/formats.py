@@ -120,7 +120,7 @@ class Report(Forms):
         rows = []
         for number, ranking in enumerate(self.comparison.rankings):
             for row in ranking:  # rows with the same number are ranked together
-                figures = {name: value for name, value in vars(row).items() if name != "record"}
+                figures = {name: value for name, value in vars(row).items() if name != "runs"}
                 figures["difference"] = vars(row.difference) if row.difference else None
                 own = {name: getattr(row.record, name) for name in names}
                 rows.append(own | {"ranking": number} | figures)

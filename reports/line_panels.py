@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from harness.errors import UserError
 from harness.record import Epoch, Record
 from reports.comparison import Row
-from reports.panels import Curve, Look, Panel, line_keys, looks, panels, repeated, title_height
+from reports.panels import Curve, Look, Panel, line_keys, looks, repeated, title_height
 from reports.sheet import HEIGHT, MARGINS, Foot, Margins, panel_heights, sheet
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ def by_epoch(runs: Sequence[Record], value: Callable[[Record, Epoch], float | No
 
 
 def draw_lines(
-    records: Sequence[Record],
+    panels: Sequence[Panel],
     lines_of: Callable[[Row], T | None],
     draw_panel: Callable[[Axes, Panel, Sequence[tuple[Row, T]], Mapping[str, Look]], None],
     *,
@@ -40,7 +40,7 @@ def draw_lines(
     """Return one panel of lines for every ranking, under a legend of all.
 
     Args:
-        records: of any status.
+        panels: all that there are.
         lines_of: what is drawn of a row; empty or None for nothing.
         draw_panel: draws the rows that have something, in the looks that are given by label.
         missing: what to say where no row has anything.
@@ -49,10 +49,10 @@ def draw_lines(
         height: of several panels' axes, in inches.
 
     Raises:
-        UserError: no row has anything, or no run is finished.
+        UserError: no row has anything.
     """
     drawn = []
-    for panel in panels(records):
+    for panel in panels:
         known = [(row, lines) for row in panel.rows if (lines := lines_of(row))]
         if known:
             drawn.append((panel, known))

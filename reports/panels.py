@@ -17,13 +17,12 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from harness.errors import UserError
 from harness.record import Record
-from reports.comparison import Row, compare, is_bundled
+from reports.comparison import Row, is_bundled, rankings
 from reports.figures import FAINT, GIB, INK, MIB
 from reports.labels import cut, label_of
 from reports.notes import setups
 from reports.palette import method_colour, printable, words
 from reports.sheet import MARGINS, WIDTH
-from reports.variants import identity
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES: Any = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (8, 2)), (0, (1, 2)))
@@ -78,23 +77,23 @@ def finished(records: Iterable[Record]) -> list[Record]:
 
 
 def panels(records: Iterable[Record]) -> list[Panel]:
-    """Return a panel for every ranking of :func:`reports.comparison.compare`.
+    """Return a panel for every ranking of finished, unlimited runs.
 
     Raises:
-        UserError: no run is finished.
+        UserError: there is no such run.
     """
-    comparison = compare(finished(records))
-    of_row = setups(comparison.rows)
-    return [Panel(rows, of_row[rows[0].record.run_key]) for rows in comparison.rankings]
+    found = rankings(finished(records))
+    of_row = setups([row for rows in found for row in rows])
+    return [Panel(rows, of_row[rows[0].record.run_key]) for rows in found]
 
 
 def comparable(
-    records: Iterable[Record], needed: str, value: Callable[[Row], float | None]
+    panels: Iterable[Panel], needed: str, value: Callable[[Row], float | None]
 ) -> list[Panel]:
     """Return the panels in which two rows or more have a value, with these rows alone.
 
     Args:
-        records: of any status.
+        panels: any.
         needed: what the value is, in words.
         value: of a row; None where it has none.
 
@@ -103,7 +102,7 @@ def comparable(
     """
     measured = [
         replace(panel, rows=tuple(row for row in panel.rows if value(row) is not None))
-        for panel in panels(records)
+        for panel in panels
     ]
     found = [panel for panel in measured if len(panel.rows) > 1]
     if not found:
@@ -112,14 +111,6 @@ def comparable(
             "together. `harness compare` runs several methods on one task."
         )
     return found
-
-
-def runs_of_rows(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """Return, by run key, the finished runs that differ from a run in nothing but the seed."""
-    alike: dict[str, list[Record]] = {}
-    for record in sorted(finished(records), key=lambda record: record.seed):
-        alike.setdefault(identity(record), []).append(record)
-    return {record.run_key: runs for runs in alike.values() for record in runs}
 
 
 def title_of(panel: Panel, width: int) -> str:

@@ -6,7 +6,6 @@ from dataclasses import replace
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.record import Record
 from reports.comparison import Row
 from reports.labels import label_of
 from reports.panels import (
@@ -28,7 +27,7 @@ from reports.sheet import MARGINS, Foot, panel_heights, sheet
 
 
 def score_figure(
-    records: Sequence[Record],
+    panels: Sequence[Panel],
     cost: Callable[[Row], float | None],
     what: str,
     note: str,
@@ -39,7 +38,7 @@ def score_figure(
     """Return one panel for every ranking of two rows or more, with its Pareto front.
 
     Args:
-        records: runs.
+        panels: all that there are.
         cost: of a row; None where it is not known.
         what: the cost in words, for the message where no rows have it.
         note: below the figure.
@@ -49,7 +48,7 @@ def score_figure(
     Raises:
         UserError: no two rows can be compared.
     """
-    found = comparable(records, what, cost)
+    found = comparable(panels, what, cost)
     styles = looks(row for panel in found for row in panel.rows)
     margins = replace(MARGINS, top=title_height(found) + above)
     note += repeated([panel.rows for panel in found], styles, lines=False)

@@ -57,6 +57,24 @@ def stdout_console() -> "Console":
     return Console(markup=False, highlight=False, width=width)
 
 
+def save(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    from harness.errors import UserError
+    from harness.record import write_atomic
+
+    try:
+        write_atomic(path, content)
+    except OSError as error:
+        raise UserError(
+            f"--to {path}: cannot write there ({error.strerror}). Name a file in a folder that you "
+            "may write to."
+        ) from error
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document."""
     print(json.dumps(value, indent=1))

@@ -12,6 +12,7 @@ from harness.commands.common import (
     Verbose,
     examples,
     print_json,
+    save,
     set_up_logging,
     stdout_console,
 )
@@ -201,8 +202,6 @@ def readable_records(output: Path) -> tuple[list["Record"], list[str]]:
 
 def _write_report(path: Path, content: bytes, told: dict[str, Any] | None) -> None:
     """Write a report and say where, as JSON where that is given."""
-    from reports.export import save
-
     save(path, content)
     if told is None:
         print(f"Wrote {path}")

@@ -11,6 +11,7 @@ from harness.commands.common import (
     Verbose,
     examples,
     print_json,
+    save,
     set_up_logging,
 )
 from harness.commands.look import readable_records
@@ -39,7 +40,6 @@ def plot(
     Limited and unfinished runs are not drawn.
     """
     from reports import plots
-    from reports.export import save
 
     set_up_logging(verbose)
     if name is None:

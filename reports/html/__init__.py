@@ -16,6 +16,7 @@ from reports.html.template import Cell, render
 from reports.labels import label_of
 from reports.notes import average_setups, ranking_notes, setups
 from reports.palette import words
+from reports.panels import panels
 from reports.statistics import Difference
 from reports.tables import NO_GROUPS, difference_text, gib, percent
 
@@ -184,11 +185,15 @@ def _number(value: Number | None, show: Callable[[Any], str]) -> Cell:
 
 def _figures(records: Sequence[Record]) -> list[tuple[str, str, Markup]]:
     """Return name, summary and SVG of every plot for which there are data."""
+    try:
+        drawn = panels(records)
+    except UserError:  # no run is finished
+        return []
     found = []
     for name in FIGURES:
         try:
-            content = plots.render(name, records, ("svg",))["svg"]
-        except UserError:  # no record has what it draws
+            content = plots.render_panels(name, drawn, ("svg",))["svg"]
+        except UserError:  # no run has what it draws
             continue
         summary = plots.summary(name)
         found.append((name, summary, inline_svg(content, f"{name}-", summary)))

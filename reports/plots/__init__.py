@@ -1,7 +1,7 @@
 """Plots of many runs. One module here is one plot: ``score_memory`` is ``score-memory``.
 
 A plot's module says in the first line of its docstring what it shows, and holds
-``draw(records: Sequence[Record]) -> Figure``, which raises UserError where no record has what it
+``draw(panels: Sequence[Panel]) -> Figure``, which raises UserError where no run has what it
 draws. Being here is the registration.
 """
 
@@ -18,9 +18,10 @@ from matplotlib.figure import Figure
 from harness.errors import UserError, did_you_mean
 from harness.record import Record
 from reports.figures import NO_DATE, STYLE, file_of
+from reports.panels import Panel, panels
 
 FORMATS: Final = tuple(NO_DATE)
-Draw = Callable[[Sequence[Record]], Figure]
+Draw = Callable[[Sequence[Panel]], Figure]
 
 
 def names() -> list[str]:
@@ -64,11 +65,17 @@ def render(name: str, records: Sequence[Record], formats: Sequence[str]) -> dict
         The content of a file, by format.
 
     Raises:
-        UserError: there is no such plot, or no record has what it draws.
+        UserError: there is no such plot, or no run has what it draws.
     """
+    check_name(name)
+    return render_panels(name, panels(records), formats)
+
+
+def render_panels(name: str, panels: Sequence[Panel], formats: Sequence[str]) -> dict[str, bytes]:
+    """Do what :func:`render` does with panels that are made already, for several plots of them."""
     draw: Draw = _module(name).draw
     with mpl.rc_context(STYLE):
-        figure = draw(records)
+        figure = draw(panels)
         return {suffix: file_of(figure, suffix) for suffix in formats}
 
 

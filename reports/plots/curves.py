@@ -14,7 +14,6 @@ from reports.panels import (
     Look,
     Panel,
     draw_band,
-    runs_of_rows,
     score_label,
     set_title,
 )
@@ -22,12 +21,11 @@ from reports.panels import (
 NOTE = "Lines: mean over seeds. Bands: from the lowest to the highest seed."
 
 
-def draw(records: Sequence[Record]) -> Figure:
+def draw(panels: Sequence[Panel]) -> Figure:
     """Return one panel for every ranking."""
-    of_row = runs_of_rows(records)
     return draw_lines(
-        records,
-        lambda row: by_epoch(of_row[row.record.run_key], _score),
+        panels,
+        lambda row: by_epoch(row.runs, _score),
         _draw_panel,
         missing="No finished run has the validation score of its primary metric by epoch.",
         note=NOTE,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from harness.errors import UserError
-from harness.record import Epoch, Record
+from harness.record import Epoch
 from reports.comparison import Row
 from reports.figures import FAINT, INK
 from reports.labels import cut, label_of
@@ -18,7 +18,6 @@ from reports.palette import method_colour
 from reports.panels import (
     Panel,
     epoch_axis,
-    panels,
     title_of,
 )
 from reports.sheet import SMALL, WIDTH, Foot, Margins, sheet
@@ -35,9 +34,9 @@ NOTE = (
 )
 
 
-def draw(records: Sequence[Record]) -> Figure:
+def draw(panels: Sequence[Panel]) -> Figure:
     """Return a strip and a curve for every configuration with experts."""
-    drawn = [(panel, row) for panel in panels(records) for row in panel.rows if _epochs(row)]
+    drawn = [(panel, row) for panel in panels for row in panel.rows if _epochs(row)]
     if not drawn:
         raise UserError(
             "No finished run has the load of experts by epoch; methods with experts, such as "

@@ -1,6 +1,6 @@
 """Bytes at the training peak by category, one stacked bar for every method."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
@@ -9,14 +9,12 @@ from matplotlib.patches import Patch
 
 from harness.errors import UserError
 from harness.memory.categories import CATEGORIES
-from harness.record import Memory, Record
+from harness.record import Memory
 from reports.figures import INK
 from reports.labels import cut_apart, label_of
 from reports.palette import CATEGORY_COLOURS, words
 from reports.panels import (
     Panel,
-    panels,
-    runs_of_rows,
     set_title,
     size_unit,
     title_height,
@@ -34,10 +32,9 @@ NOTE = (
 Bar = tuple[str, Memory]
 
 
-def draw(records: Sequence[Record]) -> Figure:
+def draw(panels: Sequence[Panel]) -> Figure:
     """Return one panel for every ranking."""
-    of_row = runs_of_rows(records)
-    drawn = [(panel, bars) for panel in panels(records) if (bars := _bars(panel, of_row))]
+    drawn = [(panel, bars) for panel in panels if (bars := _bars(panel))]
     if not drawn:
         raise UserError("No finished run has measured memory; memory.profile=false leaves it out.")
     memories = [memory for _, bars in drawn for _, memory in bars]
@@ -55,11 +52,11 @@ def draw(records: Sequence[Record]) -> Figure:
     return figure
 
 
-def _bars(panel: Panel, of_row: Mapping[str, Sequence[Record]]) -> list[Bar]:
+def _bars(panel: Panel) -> list[Bar]:
     """Return label and memory of every row that has some, the smallest peak first."""
     bars = []
     for row in panel.rows:
-        memories = [run.memory for run in of_row[row.record.run_key] if run.memory]
+        memories = [run.memory for run in row.runs if run.memory]
         if memories:
             bars.append((label_of(row), max(memories, key=lambda memory: memory.train_peak_bytes)))
     return sorted(bars, key=lambda bar: bar[1].train_peak_bytes)

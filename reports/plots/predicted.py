@@ -9,17 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from harness.errors import UserError
-from harness.record import Record
 from reports.comparison import Row
 from reports.figures import FAINT, INK, spread_heights
 from reports.labels import label_of
 from reports.panels import (
     Look,
+    Panel,
     dot,
     dot_keys,
     log_scale,
     looks,
-    panels,
     repeated,
     set_title,
     size_unit,
@@ -47,9 +46,9 @@ class Point(NamedTuple):
         return 100 * (self.predicted / self.measured - 1)
 
 
-def draw(records: Sequence[Record]) -> Figure:
+def draw(panels: Sequence[Panel]) -> Figure:
     """Return one panel for every ranking."""
-    drawn = [(panel, points) for panel in panels(records) if (points := _points(panel.rows))]
+    drawn = [(panel, points) for panel in panels if (points := _points(panel.rows))]
     if not drawn:
         raise UserError(
             "No finished run has both a predicted and a measured training peak; memory.predict and "

@@ -15,7 +15,6 @@ from reports.panels import (
     Look,
     Panel,
     draw_band,
-    runs_of_rows,
     set_title,
 )
 from reports.sheet import Margins
@@ -27,12 +26,11 @@ NOTE = (
 )
 
 
-def draw(records: Sequence[Record]) -> Figure:
+def draw(panels: Sequence[Panel]) -> Figure:
     """Return one panel for every ranking."""
-    of_row = runs_of_rows(records)
     return draw_lines(
-        records,
-        lambda row: by_epoch(of_row[row.record.run_key], _error),
+        panels,
+        lambda row: by_epoch(row.runs, _error),
         _draw_panel,
         missing="No finished run has a quantisation error by epoch; methods on a low-bit backbone, "
         "such as mp_ismoe, measure it.",

@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from harness.record import Record
 from reports.comparison import Row
 from reports.labels import label_of
 from reports.line_panels import draw_lines
@@ -21,10 +20,10 @@ NOTE = (
 Errors = dict[str, float]
 
 
-def draw(records: Sequence[Record]) -> Figure:
+def draw(panels: Sequence[Panel]) -> Figure:
     """Return one panel for every ranking."""
     return draw_lines(
-        records,
+        panels,
         lambda row: row.record.quality.layer_quantization_mse,
         _draw_panel,
         missing="No finished run has a quantisation error by layer; methods on a low-bit backbone, "

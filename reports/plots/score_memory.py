@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.record import Record
 from reports.comparison import Row
 from reports.figures import FAINT, INK
-from reports.panels import log_scale, size_unit
+from reports.panels import Panel, log_scale, size_unit
 from reports.score_panels import score_figure
 from reports.sheet import SMALL
 
@@ -21,10 +20,10 @@ NOTE = (
 )
 
 
-def draw(records: Sequence[Record]) -> Figure:
+def draw(panels: Sequence[Panel]) -> Figure:
     """Return one panel for every ranking of two rows or more."""
     return score_figure(
-        records,
+        panels,
         lambda row: row.peak_bytes,
         "a measured training peak",
         NOTE,

@@ -6,9 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from harness.record import Record
 from reports.comparison import Row
-from reports.panels import log_scale
+from reports.panels import Panel, log_scale
 from reports.score_panels import score_figure
 
 NOTE = (
@@ -17,9 +16,9 @@ NOTE = (
 )
 
 
-def draw(records: Sequence[Record]) -> Figure:
+def draw(panels: Sequence[Panel]) -> Figure:
     """Return one panel for every ranking of two rows or more."""
-    return score_figure(records, _trainable, "counted trainable parameters", NOTE, _place)
+    return score_figure(panels, _trainable, "counted trainable parameters", NOTE, _place)
 
 
 def _trainable(row: Row) -> int | None:

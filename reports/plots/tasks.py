@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from harness.record import Record
 from reports.labels import label_of
 from reports.palette import words
 from reports.panels import (
@@ -15,7 +14,6 @@ from reports.panels import (
     dot,
     dot_keys,
     looks,
-    panels,
     repeated,
     score_limits,
     title_of,
@@ -31,14 +29,13 @@ NOTE = (
 )
 
 
-def draw(records: Sequence[Record]) -> Figure:
+def draw(panels: Sequence[Panel]) -> Figure:
     """Return one strip for every ranking."""
-    found = panels(records)
-    styles = looks(row for panel in found for row in panel.rows)
-    note = NOTE + repeated([panel.rows for panel in found], styles, lines=False)
+    styles = looks(row for panel in panels for row in panel.rows)
+    note = NOTE + repeated([panel.rows for panel in panels], styles, lines=False)
     foot = Foot(dot_keys(styles), note)
-    figure, all_axes = sheet([STRIP] * len(found), foot, columns=1, margins=MARGINS)
-    for axes, panel in zip(all_axes, found, strict=True):
+    figure, all_axes = sheet([STRIP] * len(panels), foot, columns=1, margins=MARGINS)
+    for axes, panel in zip(all_axes, panels, strict=True):
         _draw_strip(axes, panel, styles)
     return figure
 

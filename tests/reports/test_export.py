@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.testing.records import make_memory, make_provenance, make_record
-from reports.export import frame, save, to_csv, to_parquet
+from reports.export import frame, to_csv, to_parquet
 
 
 def with_method(**config):
@@ -90,17 +90,3 @@ def test_parquet_without_pyarrow_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UserError, match="pip install pyarrow"):
         to_parquet([make_record()])
-
-
-def test_a_file_is_as_open_to_others_as_any_that_its_user_makes(tmp_path):
-    (tmp_path / "plain").write_bytes(b"")
-    save(tmp_path / "new" / "report.csv", b"x")
-    assert (tmp_path / "new" / "report.csv").read_bytes() == b"x"
-    modes = {path.stat().st_mode for path in (tmp_path / "plain", tmp_path / "new" / "report.csv")}
-    assert len(modes) == 1
-
-
-def test_a_file_that_cannot_be_written_is_the_users_to_name(tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match="cannot write there"):
-        save(tmp_path / "file" / "report.csv", b"x")
