@@ -26,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from harness.memory.cuda import cuda_sizes
+from harness.memory.repeated import RepeatingFakeMode
 from harness.memory.report import MemoryReport
 from harness.memory.step import StepProgram, run_protocol, train_peak_bytes
 
@@ -154,4 +155,4 @@ def _foreach(program: StepProgram, model: nn.Module) -> Optimizer:
 
 
 def _fake_mode() -> FakeTensorMode:
-    return FakeTensorMode(allow_non_fake_inputs=True)
+    return RepeatingFakeMode()
