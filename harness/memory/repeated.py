@@ -59,15 +59,14 @@ class RepeatingFakeMode(FakeTensorMode):
             return make(args)
         result = super().dispatch(func, types, args, kwargs)
         if key is not None and key not in self._makers:
-            unchanged = self._key(func, args, kwargs) == key
-            self._makers[key] = self._maker(args, kwargs, result) if unchanged else None
+            told = not any(tag in func.tags for tag in _BY_VALUE)
+            told = told and self._key(func, args, kwargs) == key  # no argument was resized
+            self._makers[key] = self._maker(args, kwargs, result) if told else None
         return result
 
     def _key(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Hashable:
         """Return all that the result's geometry depends on; None where that is more than this."""
         if func.namespace not in _NAMESPACES or torch.is_inference_mode_enabled():
-            return None
-        if any(tag in func.tags for tag in _BY_VALUE):
             return None
         try:
             parts = tuple(map(self._alike, args))
