@@ -6,6 +6,7 @@ tensors take. Kernel workspace is not predicted.
 """
 
 import copy
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -18,7 +19,6 @@ from torch._guards import active_fake_mode
 from torch._subclasses.fake_tensor import (
     FakeCopyMode,
     FakeTensor,
-    FakeTensorMode,
     unset_fake_temporarily,
 )
 from torch.optim import Optimizer
@@ -65,13 +65,13 @@ def predict_built(build: Callable[[], StepProgram], *, target: str = "cpu") -> M
             the CPU: a build of PyTorch without CUDA aborts on fake CUDA tensors.
         target: ``"cpu"`` or ``"cuda"``, as for :func:`predict`.
     """
-    with torch.random.fork_rng(devices=[]), _fake_mode():
+    with _fake_world():
         return _run(_built(build), target, CPU)
 
 
 def predict_built_peak(build: Callable[[], StepProgram], *, target: str = "cpu") -> int:
     """Predict only the peak of training, in bytes, of a program that is built here."""
-    with torch.random.fork_rng(devices=[]), _fake_mode(), _sizes_of(target):
+    with _fake_world(), _sizes_of(target):
         return train_peak_bytes(_prepared(_built(build), target), device=CPU)
 
 
@@ -81,6 +81,13 @@ def fake_copy(value: T) -> T:
     assert mode is not None
     with FakeCopyMode(mode):
         return copy.deepcopy(value)
+
+
+@contextmanager
+def _fake_world() -> Iterator[None]:
+    """Make fake tensors only, and leave PyTorch's random state alone."""
+    with _old_objects_aside(), torch.random.fork_rng(devices=[]), RepeatingFakeMode():
+        yield
 
 
 def _built(build: Callable[[], StepProgram]) -> StepProgram:
@@ -115,12 +122,23 @@ def _nothing_moves() -> Iterator[None]:
 @contextmanager
 def _on_fake_copy(program: StepProgram) -> Iterator[StepProgram]:
     """Copy model and batch to fake tensors, and stay in their mode."""
-    mode = _fake_mode()
+    mode = RepeatingFakeMode()
     original = (program.model, dict(program.regions), program.make_batch())
-    with FakeCopyMode(mode):
-        model, regions, batch = copy.deepcopy(original)
-    with mode:
-        yield replace(program, model=model, regions=regions, make_batch=lambda: batch)
+    with _old_objects_aside():
+        with FakeCopyMode(mode):
+            model, regions, batch = copy.deepcopy(original)
+        with mode:
+            yield replace(program, model=model, regions=regions, make_batch=lambda: batch)
+
+
+@contextmanager
+def _old_objects_aside() -> Iterator[None]:
+    """Let the collector pass over what exists already: libraries made much of it, and it stays."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _device_of(program: StepProgram) -> torch.device:
@@ -152,7 +170,3 @@ def _foreach(program: StepProgram, model: nn.Module) -> Optimizer:
         if group.get("foreach", False) is None and not group.get("fused"):
             group["foreach"] = True
     return optimizer
-
-
-def _fake_mode() -> FakeTensorMode:
-    return RepeatingFakeMode()
