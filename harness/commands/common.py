@@ -1,9 +1,12 @@
 """What the verbs share: options that mean the same everywhere, and how results are printed."""
 
+import gc
 import json
 import logging
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +26,16 @@ Verbose = Annotated[
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but results and errors.")]
+
+
+@contextmanager
+def short_lived() -> Iterator[None]:
+    """Do without the garbage collector: imports make much that stays, and the process ends soon."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def examples(*commands: str) -> str:

@@ -14,6 +14,7 @@ from harness.commands.common import (
     print_json,
     save,
     set_up_logging,
+    short_lived,
     stdout_console,
 )
 
@@ -104,6 +105,7 @@ def docs(
         print("\n".join(f"Wrote {path}" for path in paths))
 
 
+@short_lived()
 def report(
     file: Annotated[
         Path | None,
