@@ -76,7 +76,7 @@ def finished(records: Iterable[Record]) -> list[Record]:
     return done
 
 
-def panels(records: Iterable[Record]) -> list[Panel]:
+def panels_of(records: Iterable[Record]) -> list[Panel]:
     """Return a panel for every ranking of finished, unlimited runs.
 
     Raises:

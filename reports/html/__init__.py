@@ -16,7 +16,7 @@ from reports.html.template import Cell, render
 from reports.labels import label_of
 from reports.notes import average_setups, ranking_notes, setups
 from reports.palette import words
-from reports.panels import panels
+from reports.panels import panels_of
 from reports.statistics import Difference
 from reports.tables import NO_GROUPS, difference_text, gib, percent
 
@@ -186,7 +186,7 @@ def _number(value: Number | None, show: Callable[[Any], str]) -> Cell:
 def _figures(records: Sequence[Record]) -> list[tuple[str, str, Markup]]:
     """Return name, summary and SVG of every plot for which there are data."""
     try:
-        drawn = panels(records)
+        drawn = panels_of(records)
     except UserError:  # no run is finished
         return []
     found = []

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from harness.errors import UserError, did_you_mean
 from harness.record import Record
 from reports.figures import NO_DATE, STYLE, file_of
-from reports.panels import Panel, panels
+from reports.panels import Panel, panels_of
 
 FORMATS: Final = tuple(NO_DATE)
 Draw = Callable[[Sequence[Panel]], Figure]
@@ -68,7 +68,7 @@ def render(name: str, records: Sequence[Record], formats: Sequence[str]) -> dict
         UserError: there is no such plot, or no run has what it draws.
     """
     check_name(name)
-    return render_panels(name, panels(records), formats)
+    return render_panels(name, panels_of(records), formats)
 
 
 def render_panels(name: str, panels: Sequence[Panel], formats: Sequence[str]) -> dict[str, bytes]:
