@@ -60,29 +60,19 @@ class Look:
     line: Any  # what matplotlib takes as a linestyle
 
 
-def finished(records: Iterable[Record]) -> list[Record]:
-    """Return the finished, unlimited runs.
-
-    Raises:
-        UserError: there are none.
-    """
-    known = list(records)
-    done = [r for r in known if r.status == "done" and not r.provenance.limited]
-    if not done:
-        raise UserError(
-            f"There is no finished run to draw: of {len(known)} records every one is unfinished "
-            "or limited."
-        )
-    return done
-
-
 def panels_of(records: Iterable[Record]) -> list[Panel]:
     """Return a panel for every ranking of finished, unlimited runs.
 
     Raises:
         UserError: there is no such run.
     """
-    found = rankings(finished(records))
+    known = list(records)
+    found = rankings(known)
+    if not found:
+        raise UserError(
+            f"There is no finished run to draw: of {len(known)} records every one is unfinished "
+            "or limited."
+        )
     of_row = setups([row for rows in found for row in rows])
     return [Panel(rows, of_row[rows[0].record.run_key]) for rows in found]
 

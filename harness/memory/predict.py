@@ -6,7 +6,6 @@ tensors take. Kernel workspace is not predicted.
 """
 
 import copy
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -28,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 from harness.memory.cuda import cuda_sizes
 from harness.memory.repeated import RepeatingFakeMode
 from harness.memory.report import MemoryReport
-from harness.memory.step import StepProgram, run_protocol, train_peak_bytes
+from harness.memory.step import StepProgram, old_objects_aside, run_protocol, train_peak_bytes
 
 T = TypeVar("T")
 CPU = torch.device("cpu")
@@ -86,7 +85,7 @@ def fake_copy(value: T) -> T:
 @contextmanager
 def _fake_world() -> Iterator[None]:
     """Make fake tensors only, and leave PyTorch's random state alone."""
-    with _old_objects_aside(), torch.random.fork_rng(devices=[]), RepeatingFakeMode():
+    with old_objects_aside(), torch.random.fork_rng(devices=[]), RepeatingFakeMode():
         yield
 
 
@@ -124,21 +123,11 @@ def _on_fake_copy(program: StepProgram) -> Iterator[StepProgram]:
     """Copy model and batch to fake tensors, and stay in their mode."""
     mode = RepeatingFakeMode()
     original = (program.model, dict(program.regions), program.make_batch())
-    with _old_objects_aside():
+    with old_objects_aside():
         with FakeCopyMode(mode):
             model, regions, batch = copy.deepcopy(original)
         with mode:
             yield replace(program, model=model, regions=regions, make_batch=lambda: batch)
-
-
-@contextmanager
-def _old_objects_aside() -> Iterator[None]:
-    """Let the collector pass over what exists already: libraries made much of it, and it stays."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def _device_of(program: StepProgram) -> torch.device:

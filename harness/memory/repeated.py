@@ -118,32 +118,23 @@ class RepeatingFakeMode(FakeTensorMode):
         if places:
             return lambda own: own[places[0]]
         owners = [t for t in tensors_in([args, kwargs]) if _storage(t) == _storage(part)]
-        make = self._view_maker(args, owners, part) if owners else self._new_maker(part)
-        return make if make is not None and _same(make(args), part) else None
-
-    def _new_maker(self, part: FakeTensor) -> Maker:
-        """Return what makes a tensor like ``part`` with a storage of its own."""
-        size, stride, dtype, device = part.shape, part.stride(), part.dtype, part.fake_device
-
-        def make(_: Sequence[Any]) -> FakeTensor:
-            plain = torch.empty_strided(size, stride, dtype=dtype, device="meta")
-            return FakeTensor(self, plain, device)
-
-        return make
-
-    def _view_maker(
-        self, args: Sequence[Any], owners: Sequence[Tensor], part: FakeTensor
-    ) -> Maker | None:
-        """Return what makes a view like ``part``; None unless it is one of a single argument."""
-        places = [place for place, value in enumerate(args) if value is owners[0]]
-        if len(owners) > 1 or not places:
+        owner = next((n for n, value in enumerate(args) if owners and value is owners[0]), None)
+        if len(owners) > 1 or (owners and owner is None):  # a view, but of no single argument
             return None
-        size, stride, dtype, device = part.shape, part.stride(), part.dtype, part.fake_device
-        offset = part.storage_offset()
+        make = self._tensor_maker(part, owner)
+        return make if _same(make(args), part) else None
+
+    def _tensor_maker(self, part: FakeTensor, owner: int | None) -> Maker:
+        """Return what makes a view like ``part`` of the argument at ``owner``; None for no view."""
+        size, stride, offset = part.shape, part.stride(), part.storage_offset()
+        dtype, device = part.dtype, part.fake_device
 
         def make(own: Sequence[Any]) -> FakeTensor:
-            plain = torch.empty(0, dtype=dtype, device="meta")
-            plain.set_(own[places[0]].untyped_storage(), offset, size, stride)
+            if owner is None:
+                plain = torch.empty_strided(size, stride, dtype=dtype, device="meta")
+            else:
+                plain = torch.empty(0, dtype=dtype, device="meta")
+                plain.set_(own[owner].untyped_storage(), offset, size, stride)
             return FakeTensor(self, plain, device)
 
         return make

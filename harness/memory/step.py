@@ -1,7 +1,7 @@
 """One training step and one inference of any method, observed under the tracker."""
 
 import gc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -319,14 +319,21 @@ def _one_phase(name: str, call: Callable[[], Any]) -> Callable[[Phase], None]:
 
 
 @contextmanager
-def _quick_collection() -> Any:
-    """Let the collector look at new objects only: the old ones are many and stay alive."""
-    gc.collect()
+def old_objects_aside() -> Iterator[None]:
+    """Let the collector look at new objects only: libraries made many old ones, and they stay."""
     gc.freeze()
     try:
         yield
     finally:
         gc.unfreeze()
+
+
+@contextmanager
+def _quick_collection() -> Iterator[None]:
+    """Collect what is dead, so that only what lives on is put aside."""
+    gc.collect()
+    with old_objects_aside():
+        yield
 
 
 @contextmanager
