@@ -115,7 +115,7 @@ def test_checkpointing_saves_memory_and_leaves_the_random_state_as_workspace():
     assert 0 <= saving.residual_bytes <= 4 * generator_bytes + 64
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(
     batch=st.integers(1, 5),
     length=st.integers(1, 24),

@@ -38,7 +38,7 @@ def warm_optimizer(program: StepProgram, batch: Any) -> torch.optim.Optimizer:
     return optimizer
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     method=st.sampled_from([full, in_place_adapter, ladder, packed]),
     batch=st.integers(1, 3),

@@ -59,7 +59,7 @@ def encode_all(backbone, inputs):
     return states
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(text=st.text(max_size=60))
 def test_any_text_survives_the_tokenizer_but_for_its_case_and_one_leading_space(text):
     tokenizer = load_tokenizer(WEIGHTS_FOLDER / TOKENIZER_FILE)

@@ -55,7 +55,7 @@ def reference(experts: ISMoE, x: torch.Tensor, salient: torch.Tensor) -> torch.T
     return out
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     experts=st.integers(1, 5),
     top_k=st.integers(1, 5),

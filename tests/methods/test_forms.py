@@ -47,7 +47,7 @@ def stream_inputs(seed, tokens, real):
     return states, frozen, mask
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 999), tokens=st.integers(1, 5), data=st.data())
 def test_an_embedding_meets_every_hidden_state(seed, tokens, data):
     real = data.draw(st.integers(1, tokens))
@@ -72,7 +72,7 @@ def test_an_embedding_meets_every_hidden_state(seed, tokens, data):
     assert torch.allclose(result, expected, atol=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 999), tokens=st.integers(1, 5), gated=st.booleans(), data=st.data())
 def test_an_embedding_sums_tiers_that_do_not_repeat(seed, tokens, gated, data):
     real = data.draw(st.integers(1, tokens))
@@ -99,7 +99,7 @@ def test_an_embedding_sums_tiers_that_do_not_repeat(seed, tokens, gated, data):
     assert torch.allclose(result, expected, atol=1e-8)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 999), window=st.integers(1, 3), side=st.integers(1, 2))
 def test_maps_are_pooled_window_by_window(seed, window, side):
     pool = shaken(GuidedPool(3, 2), seed)
@@ -142,7 +142,7 @@ def both_ways(pool: GeneralizedPooling) -> torch.nn.GRU:
     return net
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 999), tokens=st.integers(1, 5), data=st.data())
 def test_generalized_pooling_weighs_sorted_values_and_knows_no_padding(seed, tokens, data):
     real = data.draw(st.integers(1, tokens))

@@ -56,7 +56,7 @@ def test_adapters_are_where_and_what_they_should_be():
     assert all(m.memory_region == "side" for m in adapters)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     width=st.integers(2, 9),
     bottleneck=st.integers(1, 4),

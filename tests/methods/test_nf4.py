@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from methods.quantization.nf4 import Nf4Weight, nf4_levels
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     rows=st.integers(1, 9),
     columns=st.integers(1, 9),

@@ -32,7 +32,7 @@ class TestLoraFa(MethodContract):
     name = "lora@fa"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(inputs=st.integers(1, 9), outputs=st.integers(1, 9), rank=st.integers(1, 4))
 def test_a_low_rank_update_is_its_equation(inputs, outputs, rank):
     config = LoraConfig(rank=rank, alpha=3.0, dropout=0.0)
@@ -135,7 +135,7 @@ def test_a_prompt_needs_a_text():
         build_method("prompt", reads=("image",))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(width=st.integers(1, 6), seed=st.integers(0, 100))
 def test_the_parts_of_qst_are_their_equations(width, seed):
     torch.manual_seed(seed)

@@ -30,7 +30,7 @@ def round_trip(groups, spec, shrink=None):
     return codes, grid, dequantize(codes, grid, spec, torch.float32)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(bits=BITS, count=st.integers(0, 70), seed=SEEDS)
 def test_packing_is_dense_and_lossless(bits, count, seed):
     generator = torch.Generator().manual_seed(seed)
@@ -77,7 +77,7 @@ def test_mean_squared_error_of_rounding(rounding, divisor, bits):
     assert mse == pytest.approx(float((grid.scale**2).mean()) / divisor, rel=0.05)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     bits=BITS,
     seed=SEEDS,
@@ -102,7 +102,7 @@ def test_codes_span_the_whole_range_and_errors_stay_within_half_a_step(
 
 @example(bits=2, value=-3.5e-44, reading="include_zero", rounding="floor")
 @example(bits=2, value=-1.4e-45, reading="include_zero", rounding="floor")
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     bits=BITS,
     value=st.floats(-1e6, 1e6, width=32),
@@ -133,7 +133,7 @@ def test_literal_floor_wastes_the_highest_code():
     assert int(codes.max()) == 254
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(bits=BITS, seed=SEEDS, reading=st.sampled_from(["include_zero", "float_min"]))
 def test_requantising_without_noise_is_idempotent(bits, seed, reading):
     spec = spec_of(bits, range=reading)

@@ -51,7 +51,7 @@ def build(seed=0):
     return TinyModel()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     bits=st.sampled_from([2, 3, 4, 8]),
     rows=st.integers(1, 9),
@@ -253,7 +253,7 @@ def test_unknown_module_is_named_with_the_nearest():
         quantize_modules(build(), ["blocks.7"], QuantizationConfig())
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     seed=st.integers(0, 99),
     stride=st.integers(1, 2),

@@ -17,7 +17,7 @@ from methods.side.projections import MlpProjection
 WIDTH = 16
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     depth=st.integers(1, 4),
     rows=st.integers(1, 3),

@@ -44,7 +44,7 @@ def parallel(depth: int, causal: bool = False, sources: tuple[str, ...] = ()) ->
     return ParallelStream(spec(depth, causal, sources), config, ParallelParts()).double()
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     depth=st.integers(1, 3),
     rows=st.integers(1, 3),
@@ -96,7 +96,7 @@ def test_sources_are_one_more_target_of_a_parallel_stream():
 
 
 @given(seed=st.integers(0, 1000), real=st.integers(1, 3))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_what_is_crossed_may_be_added_to_the_targets(seed, real):
     """Z_l + LN(W_l l1norm(ReLU(Z_l S^T)) S) in place of Z_l, with no further target."""
     torch.manual_seed(seed)
@@ -123,7 +123,7 @@ def test_what_is_crossed_may_be_added_to_the_targets(seed, real):
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_rows_of_the_interaction_are_weighted_means(seed):
     generator = torch.Generator().manual_seed(seed)
     anchor = torch.rand(2, 3, 4, generator=generator)  # positive: every row meets something
@@ -133,7 +133,7 @@ def test_rows_of_the_interaction_are_weighted_means(seed):
     assert (met >= target.amin(1, keepdim=True) - 1e-4).all()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(depth=st.integers(1, 3), tokens=st.integers(2, 6), seed=st.integers(0, 100))
 def test_ladder_is_its_recurrence(depth, tokens, seed):
     torch.manual_seed(seed)

@@ -55,7 +55,7 @@ def reference(name, merge, base, side):
 
 
 @pytest.mark.parametrize("name", MERGES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(width=st.integers(1, 7), seed=st.integers(0, 1000))
 def test_a_merge_is_its_equation(name, width, seed):
     torch.manual_seed(seed)

@@ -25,7 +25,7 @@ VALUES = st.dictionaries(
 
 
 @given(values=VALUES)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_bootstrap_is_repeatable_and_stays_within_what_was_seen(
     values: dict[str, list[float]],
 ) -> None:

@@ -147,7 +147,7 @@ def test_several_seeds_with_examples_are_compared(tmp_path):
     assert best(compare(records, output=tmp_path)) == ["lst"]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.randoms(use_true_random=False))
 def test_the_order_of_records_changes_nothing(shuffler):
     records = [*runs("lst", BETTER), *runs("lora", WORSE), *runs("unipt", NEAR[:3])]

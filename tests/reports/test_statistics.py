@@ -99,7 +99,7 @@ def test_a_difference_over_seeds_changes_its_sign_with_its_sides(one, other):
         assert there.p == pytest.approx(back.p, abs=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     st.integers(1, 3).flatmap(
         lambda seeds: st.lists(

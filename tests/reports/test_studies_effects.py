@@ -42,7 +42,7 @@ def effects_of(analysis: Analysis) -> list[list[float]]:
     return [values_of(effect) for effect in analysis.effects]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(designs())
 def test_effects_of_a_balanced_design_are_differences_of_means_and_sum_to_zero(drawn):
     sizes, observations = drawn
@@ -56,7 +56,7 @@ def test_effects_of_a_balanced_design_are_differences_of_means_and_sum_to_zero(d
         assert effect.scope.mean == pytest.approx(mean)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(designs(min_axes=2))
 def test_contrasts_of_a_balanced_design_sum_to_zero_over_rows_and_columns(drawn):
     sizes, observations = drawn
@@ -69,7 +69,7 @@ def test_contrasts_of_a_balanced_design_sum_to_zero_over_rows_and_columns(drawn)
         assert contrasts == pytest.approx(expected, abs=1e-9)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(designs())
 def test_shares_of_a_balanced_design_sum_to_one(drawn):
     sizes, observations = drawn
@@ -82,7 +82,7 @@ def test_shares_of_a_balanced_design_sum_to_one(drawn):
     assert total == pytest.approx(1, abs=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(VALUES, min_size=2, max_size=3), min_size=2, max_size=3),
     st.sampled_from([1, 2]),
@@ -102,7 +102,7 @@ def test_additive_outcomes_are_recovered_without_interactions(parts, seeds):
             assert pair.share == pytest.approx(0, abs=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.lists(VALUES, min_size=3, max_size=3), min_size=3, max_size=3),
     st.integers(0, 26),
@@ -120,7 +120,7 @@ def test_additive_outcomes_are_recovered_where_a_cell_is_missing(parts, missing)
     assert scope.missing == (gone.levels,)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(designs(min_axes=2), st.randoms(use_true_random=False), st.integers(0, 3))
 def test_the_order_of_runs_changes_nothing(drawn, order: random.Random, dropped):
     sizes, observations = drawn
@@ -281,7 +281,7 @@ def test_fanova_ranks_a_known_function_and_repeats_itself(known_function):
     assert fanova(known_function, 3) == shares
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(designs(min_axes=2))
 def test_fanova_shares_are_fractions(drawn):
     sizes, observations = drawn

@@ -30,7 +30,7 @@ def words_of(domain: str, scenes: int) -> set[str]:
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(domains, numbers, numbers)
 def test_the_same_numbers_draw_the_same_scene_pixels_and_words(domain, seed, index):
     first, second = (draw_scene(domain, seed, index) for _ in range(2))
@@ -50,7 +50,7 @@ def test_seed_index_and_domain_each_change_the_scene():
     assert len({scene.objects for scene in scenes}) == 4
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(domains, numbers)
 def test_objects_stand_apart_inside_the_image_and_off_the_background(domain, index):
     scene = draw_scene(domain, 0, index)
@@ -123,7 +123,7 @@ def test_the_world_asks_no_question_of_easy_vqa():
                 assert " ".join(re.findall(r"[a-z]+", question.text)) not in asked
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(domains, numbers)
 def test_captions_name_every_object(domain, index):
     scene = draw_scene(domain, 0, index)
@@ -227,7 +227,7 @@ def yes(value: object) -> str:
     return "yes" if value else "no"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(domains, numbers)
 def test_every_answer_follows_from_the_scene_graph(domain, index):
     scene = draw_scene(domain, 0, index)
@@ -252,7 +252,7 @@ def test_yes_and_no_are_balanced_and_every_answer_is_a_choice(domain):
     assert 0.35 < truths.count("yes") / len(truths) < 0.6
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(domains, numbers)
 def test_a_wrong_answer_is_another_answer_of_the_same_kind(domain, index):
     generator = scene_generator(domain, 0, index, 2)
